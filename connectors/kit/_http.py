@@ -1,0 +1,317 @@
+"""The one HTTP client: httpx for the wire, tenacity for the repeats, our taxonomy for errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, Protocol, Self
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
+
+from connectors.kit._masking import Masker
+from connectors.kit._retry import NEVER, Failure, RetryPolicy, ServiceProfile, parse_retry_after
+from connectors.kit.errors import (
+    AppConnectError,
+    ErrorDetail,
+    FaultError,
+    UnknownOutcomeError,
+    error_for,
+)
+
+Kind = Literal["read", "post", "once"]
+"""What a request does at the other side: nothing, something, or something that must leave once."""
+
+
+class Authorizer(Protocol):
+    """How requests prove who they are."""
+
+    async def headers(self) -> Mapping[str, str]:
+        """Headers for the next request."""
+        ...
+
+    async def renew(self, rejected: Mapping[str, str]) -> bool:
+        """Called after a 401 to a request that carried ``rejected``; ``True`` = try again once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StaticHeaders:
+    """Credentials that do not change: an API token, a fixed access token."""
+
+    values: Mapping[str, str]
+
+    async def headers(self) -> Mapping[str, str]:
+        """The same headers every time."""
+        return self.values
+
+    async def renew(self, rejected: Mapping[str, str]) -> bool:  # noqa: ARG002
+        """Nothing to renew."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer with its body in memory.
+
+    Attributes:
+        status: HTTP status.
+        headers: Case-insensitive.
+        body: Raw bytes, decoded from any content encoding.
+        detail: Where it came from, for errors built later from its content.
+    """
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    detail: ErrorDetail
+
+    def json(self) -> Any:
+        """The body as JSON.
+
+        Raises:
+            FaultError: ``AC-303``, the body is not JSON (a proxy's HTML page, a cut body).
+        """
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            raise FaultError("AC-303", detail=self.detail, failure=Failure.UNREADABLE) from None
+
+    @property
+    def date(self) -> datetime | None:
+        """The server's own clock, or ``None`` when it does not say."""
+        with contextlib.suppress(KeyError, ValueError, TypeError):
+            return parsedate_to_datetime(self.headers["date"]).astimezone(UTC)
+        return None
+
+
+Classifier = Callable[[Answer], AppConnectError | None]
+"""Looks at an answer in the vendor's terms: the error that it is, or ``None`` for success."""
+
+
+@dataclass(slots=True)
+class _Pace:
+    """Concurrency and rate of one client, from the service's `RateLimit`."""
+
+    gate: asyncio.Semaphore | None
+    interval: float
+    next_start: float = 0.0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        if self.interval:
+            async with self.lock:
+                wait = self.next_start - time.monotonic()
+                if wait > 0:
+                    await asyncio.sleep(wait)
+                self.next_start = max(time.monotonic(), self.next_start) + self.interval
+        if self.gate is None:
+            yield
+            return
+        async with self.gate:
+            yield
+
+
+class ApiClient:
+    """Talks to one service: keep-alive, time-outs apart, retries by class, errors by taxonomy.
+
+    Args:
+        profile: The service's facts: name, time-outs, limits, policies.
+        base_url: Scheme and host (and port); paths are appended to it.
+        classify: The vendor's errors; called for every complete answer.
+        authorizer: Who we are; asked before each attempt.
+        headers: Sent with every request.
+        secrets: Values that must never appear in an error; `Masker` knows them from here on.
+        verify: TLS verification, as httpx takes it (``True``, or a context with one's own CA).
+        clock: Aware time, for HTTP dates in ``Retry-After``.
+    """
+
+    def __init__(
+        self,
+        profile: ServiceProfile,
+        base_url: str,
+        *,
+        classify: Classifier,
+        authorizer: Authorizer | None = None,
+        headers: Mapping[str, str] | None = None,
+        secrets: Masker | None = None,
+        verify: ssl.SSLContext | bool = True,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.profile = profile
+        self.masker = secrets or Masker()
+        self._classify = classify
+        self._authorizer = authorizer
+        self._clock = clock
+        self._host = urlsplit(base_url).netloc
+        times, limit = profile.timeouts, profile.limit
+        self._pace = _Pace(
+            gate=asyncio.Semaphore(limit.concurrency) if limit.concurrency else None,
+            interval=1.0 / limit.per_second if limit.per_second else 0.0,
+        )
+        # Redirects are never followed: credentials must not travel to another host (faults E.2).
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            headers={"accept": "application/json", **(headers or {})},
+            timeout=httpx.Timeout(times.read, connect=times.connect, pool=times.total),
+            follow_redirects=False,
+            trust_env=False,
+            verify=verify,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        kind: Kind,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request, repeated as the policy of its kind allows.
+
+        Args:
+            method: HTTP method.
+            path: Path below the base URL.
+            kind: ``read`` may be repeated whatever happened; ``post`` only when it was certainly
+                not processed; ``once`` never.
+            params: Query parameters, as httpx takes them.
+            json: A body to be encoded as JSON; or
+            content: an encoded body (set ``content-type`` in ``headers``).
+            headers: Added to the client's own.
+
+        Returns:
+            The answer that ``classify`` found no error in.
+
+        Raises:
+            UnknownOutcomeError: a post left and no definite answer came.
+            AppConnectError: anything else, by its class.
+        """
+        policy = {"read": self.profile.read, "post": self.profile.post, "once": NEVER}[kind]
+        if json is not None:
+            content = orjson.dumps(json)
+            headers = {"content-type": "application/json", **(headers or {})}
+        async for attempt in _attempts(policy):
+            with attempt:
+                return await self._send(method, path, kind, params, content, headers or {})
+        raise AssertionError("unreachable: tenacity re-raises")
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        kind: Kind,
+        params: Mapping[str, Any] | None,
+        content: bytes | None,
+        headers: Mapping[str, str],
+    ) -> Answer:
+        for may_renew in (True, False):
+            credentials = await self._authorizer.headers() if self._authorizer else {}
+            answer = await self._exchange(
+                method, path, kind, params, content, {**headers, **credentials}
+            )
+            error = self._classify(answer)
+            if error is None:
+                return answer
+            # A 401 is a definite no, so even a post may be repeated once with a fresh token.
+            if (
+                answer.status == httpx.codes.UNAUTHORIZED
+                and may_renew
+                and self._authorizer is not None
+                and await self._authorizer.renew(credentials)
+            ):
+                continue
+            if error.retry_after is None:
+                error.retry_after = parse_retry_after(
+                    answer.headers.get("retry-after"), now=self._clock
+                )
+            raise self._as_outcome(error, kind)
+        raise AssertionError("unreachable: the second round returns or raises")
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        kind: Kind,
+        params: Mapping[str, Any] | None,
+        content: bytes | None,
+        headers: Mapping[str, str],
+    ) -> Answer:
+        where = ErrorDetail(service=self.profile.name, endpoint=f"{method} {path}")
+        try:
+            async with self._pace.turn(), asyncio.timeout(self.profile.timeouts.total):
+                response = await self._http.request(
+                    method, path, params=params, content=content, headers=headers
+                )
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise error_for(
+                "AC-501", self._host, detail=where, failure=Failure.CONNECT
+            ) from self._masked(error)
+        except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
+            failure = FaultError("AC-301", detail=where, failure=Failure.DROPPED)
+            raise self._as_outcome(failure, kind) from self._masked(error)
+        request_id = next(
+            (response.headers[h] for h in self.profile.request_id_headers if h in response.headers),
+            None,
+        )
+        return Answer(
+            status=response.status_code,
+            headers=response.headers,
+            body=response.content,
+            detail=ErrorDetail(
+                service=where.service,
+                endpoint=where.endpoint,
+                status=response.status_code,
+                request_id=request_id,
+            ),
+        )
+
+    def _as_outcome(self, error: AppConnectError, kind: Kind) -> AppConnectError:
+        """A post that failed without a definite no has an unknown outcome, whatever the status."""
+        definite = (Failure.REFUSED, Failure.THROTTLED, Failure.CONNECT, None)
+        if kind == "read" or error.failure in definite:
+            return error
+        return UnknownOutcomeError(
+            "AC-402", detail=error.detail, failure=error.failure, retry_after=error.retry_after
+        )
+
+    def _masked(self, error: BaseException) -> RuntimeError:
+        """The cause, as text without secrets: httpx puts requests and headers into its own."""
+        return RuntimeError(self.masker.mask(f"{type(error).__name__}: {error}"))
+
+
+def _attempts(policy: RetryPolicy) -> AsyncRetrying:
+    def worth_it(error: BaseException) -> bool:
+        if not isinstance(error, AppConnectError) or error.failure not in policy.on:
+            return False
+        # A server that asks for more patience than we have ends the request now: the run is
+        # postponed with the server's own time in the message.
+        return error.retry_after is None or error.retry_after <= policy.patience
+
+    return AsyncRetrying(
+        stop=stop_after_attempt(policy.attempts),
+        wait=policy.backoff,
+        retry=retry_if_exception(worth_it),
+        reraise=True,
+    )

@@ -1,0 +1,305 @@
+"""The base of every service emulator: a FastAPI application, fault control, and a way to serve it.
+
+An emulator is the strict, stateful stand-in for a vendor's API (design 9). It makes the first run
+possible without an account, and it is what the tests break. The fault control sits *outside* the
+application, so that a fault can happen before the request is processed, after it was committed, or
+to the bytes of the answer.
+
+Everything below ``/__emulator__/`` steers the emulator and does not exist at the real vendor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import re
+import socket
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CONTROL = "/__emulator__"
+
+
+class Fault(BaseModel):
+    """One fault, waiting for the requests that it is meant for.
+
+    ``kind`` says what happens:
+
+    - ``latency``: the answer is correct and comes ``seconds`` late.
+    - ``status``: answered with ``status``/``headers``/``body``; the application never sees it.
+    - ``drop_before``: the connection is reset before the application sees the request.
+    - ``drop_after``: the application processes the request, then the connection is reset
+      without a byte of the answer: stored, and the answer lost.
+    - ``cut_body``: processed; half of the answer's body arrives, then the connection closes.
+    - ``replace_body``: processed; the answer's body is replaced by ``body`` with status 200.
+    - ``maintenance``: 503 with a text page, as during a vendor's maintenance.
+    - ``maintenance_200``: the same page with status 200.
+    - ``clock_skew``: the ``Date`` header is wrong by ``seconds``.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal[
+        "latency",
+        "status",
+        "drop_before",
+        "drop_after",
+        "cut_body",
+        "replace_body",
+        "maintenance",
+        "maintenance_200",
+        "clock_skew",
+    ]
+    path: str = Field(default=".*", description="Regular expression, searched in the path.")
+    method: str | None = None
+    after: int = Field(default=0, ge=0, description="Matching requests let through first.")
+    times: int | None = Field(default=1, ge=1, description="How often it happens; null = always.")
+    status: int = 500
+    headers: dict[str, str] = Field(default_factory=dict)
+    body: str = ""
+    seconds: float = 0.0
+
+    def matches(self, method: str, path: str) -> bool:
+        """Whether this request is one that the fault is meant for."""
+        if self.method is not None and self.method.upper() != method:
+            return False
+        return re.search(self.path, path) is not None
+
+
+class RequestRecord(BaseModel):
+    """One request as it arrived: enough to count and to order, never a header or a body."""
+
+    method: str
+    path: str
+    at: float
+
+
+MAINTENANCE_PAGE = (
+    "<html><head><title>Maintenance</title></head><body>Service Unavailable</body></html>"
+)
+
+
+class FaultControl:
+    """ASGI middleware: keeps the books on requests and makes the faults that are waiting."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+        self.requests: deque[RequestRecord] = deque(maxlen=200_000)
+
+    def add(self, fault: Fault) -> None:
+        """Let ``fault`` wait for its requests; faults are tried in the order they were added."""
+        with self._lock:
+            self._faults.append(fault.model_copy())
+
+    def clear(self) -> None:
+        """Forget every waiting fault."""
+        with self._lock:
+            self._faults.clear()
+
+    def waiting(self) -> list[Fault]:
+        """The faults that have not happened yet."""
+        with self._lock:
+            return [fault.model_copy() for fault in self._faults]
+
+    def counts(self) -> dict[str, int]:
+        """How many requests arrived, by ``METHOD path``, faulty ones included."""
+        return dict(Counter(f"{r.method} {r.path}" for r in list(self.requests)))
+
+    def _take(self, method: str, path: str) -> Fault | None:
+        with self._lock:
+            for index, fault in enumerate(self._faults):
+                if not fault.matches(method, path):
+                    continue
+                if fault.after > 0:
+                    fault.after -= 1
+                    continue
+                if fault.times is not None:
+                    fault.times -= 1
+                    if fault.times == 0:
+                        del self._faults[index]
+                return fault
+        return None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, with the first waiting fault that matches it."""
+        if scope["type"] != "http" or scope["path"].startswith(CONTROL):
+            await self._app(scope, receive, send)
+            return
+        method, path = scope["method"], scope["path"]
+        self.requests.append(RequestRecord(method=method, path=path, at=time.time()))
+        fault = self._take(method, path)
+        if fault is None:
+            await self._app(scope, receive, send)
+            return
+        await self._happen(fault, scope, receive, send)
+
+    async def _happen(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+        match fault.kind:
+            case "drop_before":
+                _reset(receive)
+            case "status":
+                await _answer(send, fault.status, fault.headers, fault.body)
+            case "maintenance" | "maintenance_200":
+                status = 503 if fault.kind == "maintenance" else 200
+                await _answer(
+                    send, status, {"content-type": "text/html", **fault.headers}, MAINTENANCE_PAGE
+                )
+            case "latency":
+                await _late(self._app, fault.seconds, scope, receive, send)
+            case _:
+                await _after(self._app, fault, scope, receive, send)
+
+
+async def _late(app: ASGIApp, seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
+    async def late_send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await asyncio.sleep(seconds)
+        await send(message)
+
+    await app(scope, receive, late_send)
+
+
+async def _after(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+    """Let the application process the request, then spoil its answer."""
+    start: Message = {"type": "http.response.start", "status": 500, "headers": []}
+    body = bytearray()
+
+    async def hold(message: Message) -> None:
+        nonlocal start
+        if message["type"] == "http.response.start":
+            start = message
+        else:
+            body.extend(message.get("body", b""))
+
+    await app(scope, receive, hold)
+    if fault.kind == "drop_after":
+        _reset(receive)
+        return
+    if fault.kind == "replace_body":
+        await _answer(send, 200, fault.headers, fault.body)
+        return
+    if fault.kind == "clock_skew":
+        wrong = email.utils.formatdate(time.time() + fault.seconds, usegmt=True)
+        headers = [(k, v) for k, v in start["headers"] if k.lower() != b"date"]
+        await send({**start, "headers": [*headers, (b"date", wrong.encode())]})
+        await send({"type": "http.response.body", "body": bytes(body)})
+        return
+    await send(start)  # cut_body: content-length promises more than will come
+    await send(
+        {"type": "http.response.body", "body": bytes(body[: len(body) // 2]), "more_body": True}
+    )
+    _reset(receive)
+
+
+def _reset(receive: Receive) -> None:
+    """Cut the TCP connection. ASGI has no message for it, so uvicorn's own transport is asked."""
+    cycle: Any = getattr(receive, "__self__", None)
+    transport = getattr(cycle, "transport", None)
+    if transport is None:
+        raise RuntimeError("a connection can be reset under uvicorn only")
+    transport.abort()
+
+
+async def _answer(send: Send, status: int, headers: dict[str, str], body: str) -> None:
+    payload = body.encode()
+    lowered = {k.lower(): v for k, v in headers.items()}
+    lowered.setdefault(
+        "content-type", "application/json" if body.startswith(("{", "[")) else "text/plain"
+    )
+    lowered["content-length"] = str(len(payload))
+    raw = [(k.encode(), v.encode()) for k, v in lowered.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": payload})
+
+
+class Emulator:
+    """A vendor's API on loopback. Subclasses add routes to ``api`` and keep their own state.
+
+    Attributes:
+        name: Short ASCII name, e.g. ``kintone``.
+        api: The FastAPI application with the vendor's routes.
+        faults: The fault control around it.
+    """
+
+    name = "emulator"
+
+    def __init__(self) -> None:
+        self.api = FastAPI(
+            title=f"{self.name} emulator", docs_url=None, redoc_url=None, openapi_url=None
+        )
+        self.faults = FaultControl(self.api)
+        self.api.include_router(self._control())
+
+    def books(self) -> dict[str, Any]:
+        """What the service holds, as JSON: what a checker reads instead of trusting our own books."""
+        return {}
+
+    def _control(self) -> APIRouter:
+        router = APIRouter(prefix=CONTROL)
+
+        @router.get("/health")
+        async def health() -> dict[str, str]:
+            return {"name": self.name}
+
+        @router.get("/faults")
+        async def list_faults() -> list[Fault]:
+            return self.faults.waiting()
+
+        @router.post("/faults", status_code=201)
+        async def add_fault(fault: Fault) -> None:
+            self.faults.add(fault)
+
+        @router.delete("/faults", status_code=204)
+        async def clear_faults() -> None:
+            self.faults.clear()
+
+        @router.get("/requests")
+        async def requests() -> dict[str, int]:
+            return self.faults.counts()
+
+        @router.get("/books")
+        async def books() -> dict[str, Any]:
+            return self.books()
+
+        return router
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serve(emulator: Emulator, *, port: int | None = None) -> Iterator[str]:
+    """Serve ``emulator`` on 127.0.0.1 from a thread of this process; yields its base URL."""
+    chosen = port or free_port()
+    config = uvicorn.Config(
+        emulator.faults, host="127.0.0.1", port=chosen, log_level="warning", lifespan="off"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name=f"{emulator.name}-emulator", daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise RuntimeError(f"the {emulator.name} emulator did not start on port {chosen}")
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{chosen}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=5)
