@@ -1,0 +1,1 @@
+"""Everything about talking to a service. Plain Python: nothing here knows Prefect."""

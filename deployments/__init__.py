@@ -1,0 +1,1 @@
+"""What runs when and where: schedules, the local stack, the worker, the CLI."""

@@ -1,0 +1,65 @@
+"""奉行クラウド: client, OAuth, item registry, validation. The emulator is ``.emulator``."""
+
+from connectors.bugyo.client import IMPORT_BATCH, PROFILE, BugyoClient
+from connectors.bugyo.environment import SERVICE, Environment, environment
+from connectors.bugyo.filters import Filter, any_of, where
+from connectors.bugyo.models import (
+    OTHER_CUSTOMER_CODE,
+    Customer,
+    ImportOutcome,
+    RowError,
+    Tenant,
+)
+from connectors.bugyo.oauth import (
+    OAuthApp,
+    Refresh,
+    TokenAuthorizer,
+    TokenKeeper,
+    Tokens,
+    authorization_url,
+    fixed_token,
+)
+from connectors.bugyo.registry import (
+    Assumption,
+    Item,
+    Operation,
+    Resource,
+    assumptions,
+    operation,
+    resource,
+)
+from connectors.bugyo.validation import Validator, Violation, customer_validator
+
+__all__ = [
+    "IMPORT_BATCH",
+    "OTHER_CUSTOMER_CODE",
+    "PROFILE",
+    "SERVICE",
+    "Assumption",
+    "BugyoClient",
+    "Customer",
+    "Environment",
+    "Filter",
+    "ImportOutcome",
+    "Item",
+    "OAuthApp",
+    "Operation",
+    "Refresh",
+    "Resource",
+    "RowError",
+    "Tenant",
+    "TokenAuthorizer",
+    "TokenKeeper",
+    "Tokens",
+    "Validator",
+    "Violation",
+    "any_of",
+    "assumptions",
+    "authorization_url",
+    "customer_validator",
+    "environment",
+    "fixed_token",
+    "operation",
+    "resource",
+    "where",
+]

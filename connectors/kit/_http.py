@@ -47,7 +47,7 @@ class Authorizer(Protocol):
 class StaticHeaders:
     """Credentials that do not change: an API token, a fixed access token."""
 
-    values: Mapping[str, str]
+    values: Mapping[str, str] = field(repr=False)  # they are secrets
 
     async def headers(self) -> Mapping[str, str]:
         """The same headers every time."""
@@ -80,10 +80,9 @@ class Answer:
         Raises:
             FaultError: ``AC-303``, the body is not JSON (a proxy's HTML page, a cut body).
         """
-        try:
+        with contextlib.suppress(orjson.JSONDecodeError):  # it would carry the body along
             return orjson.loads(self.body)
-        except orjson.JSONDecodeError:
-            raise FaultError("AC-303", detail=self.detail, failure=Failure.UNREADABLE) from None
+        raise FaultError("AC-303", detail=self.detail, failure=Failure.UNREADABLE)
 
     @property
     def date(self) -> datetime | None:
@@ -158,10 +157,10 @@ class ApiClient:
             gate=asyncio.Semaphore(limit.concurrency) if limit.concurrency else None,
             interval=1.0 / limit.per_second if limit.per_second else 0.0,
         )
+        self._headers = {"accept": "application/json", **(headers or {})}
         # Redirects are never followed: credentials must not travel to another host (faults E.2).
         self._http = httpx.AsyncClient(
             base_url=base_url,
-            headers={"accept": "application/json", **(headers or {})},
             timeout=httpx.Timeout(times.read, connect=times.connect, pool=times.total),
             follow_redirects=False,
             trust_env=False,
@@ -229,14 +228,16 @@ class ApiClient:
         for may_renew in (True, False):
             credentials = await self._authorizer.headers() if self._authorizer else {}
             answer = await self._exchange(
-                method, path, kind, params, content, {**headers, **credentials}
+                method, path, kind, params, content, {**self._headers, **headers, **credentials}
             )
-            error = self._classify(answer)
+            error = self._judge(answer)
             if error is None:
                 return answer
-            # A 401 is a definite no, so even a post may be repeated once with a fresh token.
+            # A 401 is a definite no, so even a post may be repeated once with a fresh token. One
+            # that speaks of the subscription key is not about the token: renewing would burn it.
             if (
                 answer.status == httpx.codes.UNAUTHORIZED
+                and error.code != "AC-103"
                 and may_renew
                 and self._authorizer is not None
                 and await self._authorizer.renew(credentials)
@@ -259,18 +260,30 @@ class ApiClient:
         headers: Mapping[str, str],
     ) -> Answer:
         where = ErrorDetail(service=self.profile.name, endpoint=f"{method} {path}")
+        lost: AppConnectError | None = None
+        cause: RuntimeError | None = None
         try:
             async with self._pace.turn(), asyncio.timeout(self.profile.timeouts.total):
                 response = await self._http.request(
                     method, path, params=params, content=content, headers=headers
                 )
+        except (UnicodeEncodeError, httpx.LocalProtocolError) as error:
+            # A header that HTTP cannot carry: a token pasted with a line break or in full width.
+            lost = error_for("AC-102", detail=where, failure=Failure.REFUSED)
+            cause = RuntimeError(type(error).__name__)  # its message quotes the header
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            lost = error_for("AC-205", "URL", detail=where, failure=Failure.REFUSED)
+            cause = self._masked(error)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise error_for(
-                "AC-501", self._host, detail=where, failure=Failure.CONNECT
-            ) from self._masked(error)
+            lost = error_for("AC-501", self._host, detail=where, failure=Failure.CONNECT)
+            cause = self._masked(error)
         except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
-            failure = FaultError("AC-301", detail=where, failure=Failure.DROPPED)
-            raise self._as_outcome(failure, kind) from self._masked(error)
+            dropped = FaultError("AC-301", detail=where, failure=Failure.DROPPED)
+            lost, cause = self._as_outcome(dropped, kind), self._masked(error)
+        if lost is not None:
+            # Raised out here, not in the handlers: there Python would hang httpx's own exception,
+            # with the request and its credentials, into ``__context__``.
+            raise lost from cause
         request_id = next(
             (response.headers[h] for h in self.profile.request_id_headers if h in response.headers),
             None,
@@ -286,6 +299,16 @@ class ApiClient:
                 request_id=request_id,
             ),
         )
+
+    def _judge(self, answer: Answer) -> AppConnectError | None:
+        """The classifier's verdict, raised or returned, without secrets that a server echoes."""
+        try:
+            error = self._classify(answer)
+        except AppConnectError as raised:
+            error = raised
+        if error is not None:
+            error.mask(self.masker.mask)
+        return error
 
     def _as_outcome(self, error: AppConnectError, kind: Kind) -> AppConnectError:
         """A post that failed without a definite no has an unknown outcome, whatever the status."""

@@ -63,7 +63,8 @@ class RetryPolicy:
         wish = getattr(error, "retry_after", None)
         if wish is not None:
             return min(float(wish), self.patience)
-        return random.uniform(0, min(self.cap, self.base * 2 ** (state.attempt_number - 1)))
+        longest = min(self.cap, self.base * 2 ** (state.attempt_number - 1))
+        return random.uniform(0, longest)  # noqa: S311 (jitter, not cryptography)
 
 
 READ = RetryPolicy(

@@ -16,7 +16,8 @@ error is built from a request (see `connectors.kit.Masker`).
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
@@ -83,6 +84,11 @@ class ErrorDetail:
         pairs = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: value for name, value in pairs.items() if value not in (None, "")}
 
+    def masked(self, mask: Callable[[str], str]) -> ErrorDetail:
+        """The same with every text put through ``mask``."""
+        texts: Json = {k: mask(v) for k, v in self.as_dict().items() if isinstance(v, str)}
+        return replace(self, **texts)
+
     def __str__(self) -> str:
         labels = {
             "service": "サービス",
@@ -133,6 +139,12 @@ class AppConnectError(Exception):
         self.retry_after = retry_after
         self._safe = safe
         super().__init__(code, subject)
+
+    def mask(self, mask: Callable[[str], str]) -> None:
+        """Put everything that came from outside through ``mask``."""
+        self.subject = mask(self.subject)
+        self.detail = self.detail.masked(mask)
+        self.args = (self.code, self.subject)
 
     def _fill(self, text: str) -> str:
         return text.replace("{service}", self.service or "連携先").replace(

@@ -1,0 +1,1 @@
+"""Flows that a person runs besides the connectors themselves."""

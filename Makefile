@@ -1,0 +1,80 @@
+# One command each. Needs Python 3.11 or newer and make; everything else goes into .venv.
+#
+#   make run                      the local stack in the foreground; Ctrl-C stops it
+#   make run ARGS=--once          one run, then stop
+#   make run ARGS="--once --json" the same, result as one JSON object on the last line of stdout
+#   make test                     lint, types, imports, tests
+#
+# Exit status. The result of a run is the status of app-connect: 0 SUCCESS, 3 一部エラー, other ERROR.
+# GNU make itself knows three statuses only and answers 2 to every recipe that fails, so after
+# `make run` 0 is 0 and anything else is 2, with the real one in make's own message
+# ("Error 3" on stderr). A script that must tell 一部エラー from ERROR asks without make between:
+#
+#   make -s setup && .venv/bin/app-connect up --once; echo $?
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+ARGS   ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+# Two makes at once (a run here, the tests there) install one after the other, where flock exists.
+LOCKED := $(shell command -v flock >/dev/null 2>&1 && echo "flock Makefile")
+
+# $(call install,LOCK): everything on stderr, so that stdout stays the program's own.
+define install
+$(LOCKED) sh .ci/setup "$(PYTHON)" "$(VENV)" "$(1)" >&2
+endef
+
+.PHONY: run setup test test-ui check format lock clean help
+.DEFAULT_GOAL := help
+
+run: setup
+	@exec $(VENV)/bin/app-connect up $(ARGS)
+
+setup: ## .venv with what a run needs
+	@$(call install,run)
+
+test: ## lint, format, types, import rule, tests
+	@$(call install,dev)
+	@$(MAKE) --no-print-directory check
+	$(PY) -m pytest --ignore=tests/ui $(ARGS)
+
+check:
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+test-ui: ## browser tests; needs Debian's chromium and Japanese fonts (see .ci/run)
+	@$(call install,ui)
+	$(PY) -m pytest tests/ui $(ARGS)
+
+format: ## ruff: fix and format
+	@$(call install,dev)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+UV_COMPILE = $(VENV)/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade)
+
+lock: ## requirements/*.txt from pyproject.toml; UPGRADE=1 for newer versions
+	@$(call install,dev)
+	$(UV_COMPILE) --group build -o requirements/run.txt
+	$(UV_COMPILE) --group build --group dev -c requirements/run.txt -o requirements/dev.txt
+	$(UV_COMPILE) --group build --group dev --group ui -c requirements/dev.txt -o requirements/ui.txt
+
+clean: ## remove .venv and caches; the data of the local stack (.state) stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:
+	@echo "make run        ローカル環境を起動します（ARGS=--once で1回だけ実行）"
+	@echo "make test       静的検査とテスト"
+	@echo "make test-ui    ブラウザのテスト"
+	@echo "make format     コードの整形"
+	@echo "make lock       依存関係の固定（UPGRADE=1 で更新）"
+	@echo "make clean      .venv とキャッシュの削除（データは消えません）"

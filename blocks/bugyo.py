@@ -1,0 +1,95 @@
+"""Prefect block for 奉行クラウド: who we are there, and which 法人 we work for."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from prefect.blocks.core import Block
+from pydantic import Field, SecretStr
+
+EnvironmentName = Literal["製品版", "検証環境", "URLを指定"]
+
+
+class BugyoCredentials(Block):
+    """Credentials of 奉行クラウド: environment, subscription key, token and 法人.
+
+    Example:
+        Load the credentials saved as ``sample``:
+
+        ```python
+        from blocks.bugyo import BugyoCredentials
+
+        credentials = await BugyoCredentials.aload("sample")
+        ```
+    """
+
+    _block_type_name = "奉行クラウド 接続情報"
+    _block_type_slug = "bugyo-credentials"
+    _description = "奉行クラウドの接続情報（サブスクリプションキー、連携トークン、法人）です。"
+
+    environment: EnvironmentName = Field(
+        default="製品版", title="環境", description="接続する奉行クラウドの環境です。"
+    )
+    subscription_key: SecretStr = Field(
+        title="サブスクリプションキー",
+        description="API契約で発行されたキーです。プライマリ・セカンダリのどちらでも使えます。",
+    )
+    tenant_id: str | None = Field(
+        default=None,
+        title="法人（テナントID）",
+        description="管理ポータル → 運用環境情報 → 法人管理 → 法人接続情報で確認できます。",
+    )
+    fixed_token: SecretStr | None = Field(
+        default=None,
+        title="固定アクセストークン",
+        description=(
+            "管理ポータル → 外部サービス連携 → 連携アプリケーションで発行したトークンです。"
+            "OBCiDでログインして許可する場合は空欄にします。"
+        ),
+    )
+    client_id: str | None = Field(
+        default=None,
+        title="クライアントID",
+        description="OBCiDでログインして許可する場合に使います。",
+    )
+    client_secret: SecretStr | None = Field(
+        default=None,
+        title="クライアント秘密キー",
+        description="OBCiDでログインして許可する場合に使います。",
+    )
+    redirect_uri: str | None = Field(
+        default=None,
+        title="コールバックURL",
+        description="「許可する」のあとに戻るURLです。奉行クラウドに登録したものと同じにします。",
+    )
+    access_token: SecretStr | None = Field(
+        default=None,
+        title="アクセストークン（自動）",
+        description="「許可する」で自動的に入ります。手で入力する必要はありません。",
+    )
+    refresh_token: SecretStr | None = Field(
+        default=None,
+        title="リフレッシュトークン（自動）",
+        description="「許可する」で自動的に入ります。手で入力する必要はありません。",
+    )
+    token_expires_at: datetime | None = Field(
+        default=None,
+        title="アクセストークンの期限（自動）",
+        description="自動的に入ります。手で入力する必要はありません。",
+    )
+    token_issued_at: datetime | None = Field(
+        default=None,
+        title="連携トークンの更新日時（自動）",
+        description="自動的に入ります。手で入力する必要はありません。",
+    )
+    api_url: str | None = Field(
+        default=None,
+        title="API の URL",
+        description="環境が「URLを指定」のときだけ使います。",
+    )
+    id_url: str | None = Field(
+        default=None,
+        title="ログイン画面の URL",
+        description="環境が「URLを指定」のときだけ使います。",
+    )

@@ -1,0 +1,84 @@
+"""Prefect block for kintone: the domain and how we prove who we are there."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prefect.blocks.core import Block
+from pydantic import Field, SecretStr
+
+
+class KintoneCredentials(Block):
+    """Credentials of kintone: sub-domain and API token, or OAuth.
+
+    Example:
+        Load the credentials saved as ``sample``:
+
+        ```python
+        from blocks.kintone import KintoneCredentials
+
+        credentials = await KintoneCredentials.aload("sample")
+        ```
+    """
+
+    _block_type_name = "kintone 接続情報"
+    _block_type_slug = "kintone-credentials"
+    _description = "kintone の接続情報（サブドメインと API トークン、または OAuth）です。"
+
+    subdomain: str = Field(
+        title="サブドメイン",
+        description="https://（ここ）.cybozu.com の部分です。",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{1,61}[A-Za-z0-9]$",
+        examples=["example"],
+    )
+    api_token: SecretStr | None = Field(
+        default=None,
+        title="APIトークン",
+        description=(
+            "アプリの設定 → APIトークンで発行します。「レコード閲覧」を付けてください。"
+            "複数のアプリを使うときはカンマで区切ります。"
+        ),
+    )
+    client_id: str | None = Field(
+        default=None, title="クライアントID", description="OAuth を使う場合に入力します。"
+    )
+    client_secret: SecretStr | None = Field(
+        default=None,
+        title="クライアントシークレット",
+        description="OAuth を使う場合に入力します。",
+    )
+    redirect_uri: str | None = Field(
+        default=None,
+        title="リダイレクトエンドポイント",
+        description="OAuth を使う場合に、cybozu.com 共通管理に登録したものと同じにします。",
+    )
+    access_token: SecretStr | None = Field(
+        default=None,
+        title="アクセストークン（自動）",
+        description="OAuth の許可で自動的に入ります。手で入力する必要はありません。",
+    )
+    refresh_token: SecretStr | None = Field(
+        default=None,
+        title="リフレッシュトークン（自動）",
+        description="OAuth の許可で自動的に入ります。手で入力する必要はありません。",
+    )
+    token_expires_at: datetime | None = Field(
+        default=None,
+        title="アクセストークンの期限（自動）",
+        description="自動的に入ります。手で入力する必要はありません。",
+    )
+    token_issued_at: datetime | None = Field(
+        default=None,
+        title="連携トークンの更新日時（自動）",
+        description="自動的に入ります。手で入力する必要はありません。",
+    )
+    guest_space: int | None = Field(
+        default=None,
+        title="ゲストスペースID",
+        description="アプリがゲストスペースにあるときだけ入力します。",
+    )
+    endpoint: str | None = Field(
+        default=None,
+        title="接続先URL（試験用）",
+        description="エミュレーターなど、cybozu.com 以外に接続するときだけ入力します。",
+    )

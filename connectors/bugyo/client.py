@@ -1,0 +1,202 @@
+"""The 奉行クラウド client: domain objects in, domain objects out."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from typing import Any, Self, cast
+from urllib.parse import urlsplit
+
+from connectors.bugyo._answers import AnswerReader, is_nothing
+from connectors.bugyo.environment import SERVICE, Environment
+from connectors.bugyo.filters import Filter
+from connectors.bugyo.models import Customer, ImportOutcome, Tenant
+from connectors.bugyo.registry import operation, resource
+from connectors.kit import (
+    Answer,
+    ApiClient,
+    Authorizer,
+    Failure,
+    FaultError,
+    Kind,
+    Masker,
+    ServiceProfile,
+    SettingsError,
+    Timeouts,
+)
+
+PROFILE = ServiceProfile(
+    name=SERVICE,
+    # One export carries everything (no paging exists), so the first byte may take its time.
+    timeouts=Timeouts(connect=5.0, read=120.0, total=600.0),
+    request_id_headers=("x-request-id", "x-ms-request-id", "request-id"),
+)
+"""The service's facts. No rate limit is public (contract 6): the client honours Retry-After."""
+
+SUBSCRIPTION_KEY_HEADER = "X-OBC-SubscriptionKey"
+TENANT_HEADER = "X-OBC-TenantID"
+
+_CUSTOMER = resource("customer")
+_CODES = _CUSTOMER.codes
+_SEARCH_TENANT = operation("SearchTenant")
+_EXPORT_CUSTOMER = operation("ExportCustomer")
+_IMPORT_CUSTOMER = operation("ImportCustomer")
+
+IMPORT_BATCH = _IMPORT_CUSTOMER.max_rows or 1
+"""Rows that a caller should give one `BugyoClient.import_customers` call."""
+
+
+class BugyoClient:
+    """One tenant of one environment; an async context manager.
+
+    Args:
+        environment: Which hosts.
+        subscription_key: Of the application vendor; sent with every call.
+        authorizer: Who we are: `fixed_token` or `TokenAuthorizer`.
+        tenant_id: テナントID of the 法人; ``None`` while it is being chosen (`search_tenants`).
+        masker: Shared with the caller, so that logs know the secrets too.
+        verify: TLS verification, as httpx takes it.
+        profile: Time-outs, limits, policies.
+
+    Every method raises the kit's taxonomy: ``AC-101`` token refused and not renewable, ``AC-103``
+    subscription key, ``AC-201`` address, ``AC-204`` tenant, ``AC-205`` the request as such,
+    ``AC-301``/``AC-303``/``AC-501`` faults, ``AC-502`` maintenance, ``AC-503`` limits.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        subscription_key: str,
+        authorizer: Authorizer,
+        tenant_id: str | None,
+        masker: Masker | None = None,
+        verify: ssl.SSLContext | bool = True,
+        profile: ServiceProfile = PROFILE,
+    ) -> None:
+        self._tenant_id = tenant_id
+        masker = masker or Masker()
+        masker.add(subscription_key)
+        self._answers = AnswerReader(
+            masker,
+            host=urlsplit(environment.api_base).netloc,
+            imports=frozenset({_IMPORT_CUSTOMER.endpoint}),
+        )
+        self._api = ApiClient(
+            profile,
+            environment.api_base,
+            classify=self._answers.classify,
+            authorizer=authorizer,
+            headers={SUBSCRIPTION_KEY_HEADER: subscription_key},
+            secrets=masker,
+            verify=verify,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def search_tenants(self) -> list[Tenant]:
+        """The 法人 that the token may use; one for a single-company customer."""
+        answer = await self._api.request("POST", _SEARCH_TENANT.path, kind="read")
+        return [
+            Tenant(
+                id=_string(row, "id", answer),
+                code=str(row.get("code") or ""),
+                name=str(row.get("name") or ""),
+                name_kana=str(row.get("nameKana") or ""),
+                memo=str(row.get("memo") or ""),
+            )
+            for row in _rows(answer)
+        ]
+
+    async def export_customers(
+        self,
+        *,
+        where: Filter | None = None,
+        fields: Sequence[str],
+        sort: Sequence[str] = ("code",),
+    ) -> list[Customer]:
+        """得意先 that meet a condition, all in one answer: the API has no paging.
+
+        Args:
+            where: Condition; ``None`` = every customer, the built-in ``OTHER_CUSTOMER_CODE`` too.
+            fields: English names of the fields wanted; the rows have exactly these.
+            sort: English names, each optionally followed by `` desc``.
+
+        Raises:
+            KeyError: there is no such field.
+            FaultError: ``AC-303``, a row lacks a field that was asked for.
+        """
+        columns = [(name, _CODES[name]) for name in fields]
+        body: dict[str, Any] = {
+            "sort": [_sort_key(each) for each in sort],
+            "itemList": [code for _, code in columns],
+        }
+        if where is not None:
+            body["filter"] = where.encode(_CODES)
+        answer = await self._business(_EXPORT_CUSTOMER.path, "read", body)
+        try:
+            found = [{name: row[code] for name, code in columns} for row in _rows(answer)]
+        except KeyError:
+            raise FaultError("AC-303", detail=answer.detail, failure=Failure.UNREADABLE) from None
+        for customer in found:
+            for name, value in customer.items():
+                if type(value) is not str:  # [I] that every value is a string
+                    customer[name] = "" if value is None else str(value)
+        return cast("list[Customer]", found)
+
+    async def import_customers(self, rows: Sequence[Customer]) -> ImportOutcome:
+        """Create or update 得意先 by code, in one call.
+
+        Args:
+            rows: At most `IMPORT_BATCH` is advised. Absent fields stay untouched at 奉行クラウド.
+
+        Returns:
+            The definite answer, refusals included.
+
+        Raises:
+            UnknownOutcomeError: ``AC-402``, the rows may or may not be stored; export them by code
+                before sending them again.
+            KeyError: there is no such field.
+        """
+        if not rows:
+            return ImportOutcome()
+        codes = _CODES
+        body = {"dataList": [{codes[name]: row[name] for name in row} for row in rows]}  # type: ignore[literal-required]
+        answer = await self._business(_IMPORT_CUSTOMER.path, "post", body)
+        return self._answers.outcome(answer, len(rows), _CUSTOMER)
+
+    async def _business(self, path: str, kind: Kind, body: dict[str, Any]) -> Answer:
+        if not self._tenant_id:
+            raise SettingsError("AC-204", service=SERVICE)
+        return await self._api.request(
+            "POST", path, kind=kind, json=body, headers={TENANT_HEADER: self._tenant_id}
+        )
+
+
+def _rows(answer: Answer) -> list[dict[str, Any]]:
+    if is_nothing(answer):
+        return []
+    rows = answer.json()
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise FaultError("AC-303", detail=answer.detail, failure=Failure.UNREADABLE)
+    return rows
+
+
+def _string(row: dict[str, Any], key: str, answer: Answer) -> str:
+    value = row.get(key)
+    if not isinstance(value, str) or not value:
+        raise FaultError("AC-303", detail=answer.detail, failure=Failure.UNREADABLE)
+    return value
+
+
+def _sort_key(key: str) -> str:
+    name, _, direction = key.partition(" ")
+    return f"{_CODES[name]} {direction}".rstrip()

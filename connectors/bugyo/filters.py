@@ -1,0 +1,92 @@
+"""Conditions on English field names, encoded to the API's filter tree inside this package.
+
+Example:
+    ``where("code").ge("1000") & where("memo3").ne("")``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+class Filter:
+    """A condition. Combine with ``&`` and ``|``."""
+
+    def encode(self, codes: Mapping[str, str]) -> dict[str, Any]:
+        """The API's tree.
+
+        Args:
+            codes: English field name -> 項目記号.
+
+        Raises:
+            KeyError: the resource has no such field.
+        """
+        raise NotImplementedError
+
+    def __and__(self, other: Filter) -> Filter:
+        return _Tree("and", (*_parts("and", self), *_parts("and", other)))
+
+    def __or__(self, other: Filter) -> Filter:
+        return _Tree("or", (*_parts("or", self), *_parts("or", other)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf(Filter):
+    field: str
+    operator: str
+    value: str
+
+    def encode(self, codes: Mapping[str, str]) -> dict[str, Any]:
+        return {"itemKey": codes[self.field], "operator": self.operator, "value": self.value}
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree(Filter):
+    joint: Literal["and", "or"]
+    parts: tuple[Filter, ...]
+
+    def encode(self, codes: Mapping[str, str]) -> dict[str, Any]:
+        return {self.joint: [part.encode(codes) for part in self.parts]}
+
+
+def _parts(joint: str, condition: Filter) -> tuple[Filter, ...]:
+    """The operands of ``a & b & c`` in one list instead of nested pairs."""
+    same = isinstance(condition, _Tree) and condition.joint == joint
+    return condition.parts if same and isinstance(condition, _Tree) else (condition,)
+
+
+@dataclass(frozen=True, slots=True)
+class where:  # noqa: N801 (reads as a word: where("code").eq("1"))
+    """A field, about to be compared. Which operators a field accepts is the registry's matter."""
+
+    field: str
+
+    def eq(self, value: str) -> Filter:
+        """Equal."""
+        return _Leaf(self.field, "eq", value)
+
+    def ne(self, value: str) -> Filter:
+        """Not equal."""
+        return _Leaf(self.field, "ne", value)
+
+    def ge(self, value: str) -> Filter:
+        """Greater or equal, in the order of the strings."""
+        return _Leaf(self.field, "ge", value)
+
+    def le(self, value: str) -> Filter:
+        """Less or equal, in the order of the strings."""
+        return _Leaf(self.field, "le", value)
+
+
+def any_of(field: str, values: Iterable[str]) -> Filter:
+    """``field`` equals one of ``values``: a single leaf for one, an ``or`` of leaves for more.
+
+    Raises:
+        ValueError: no values; such a filter would match nothing, or everything.
+    """
+    leaves = tuple(where(field).eq(value) for value in values)
+    if not leaves:
+        raise ValueError("any_of needs at least one value")
+    return leaves[0] if len(leaves) == 1 else _Tree("or", leaves)

@@ -1,0 +1,298 @@
+"""Both ways to log in: the code flow with the browser's consent page, and a fixed access token.
+
+A refresh token may work once (contract 2.3: unknown, so assumed). Therefore the newest pair is
+always kept, a refresh leaves once and is never repeated by the HTTP layer, and who may refresh is
+the `TokenKeeper`'s matter: it holds the lease that makes it single-flight across processes and
+saves the new pair before anybody uses it.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+from urllib.parse import urlencode, urlsplit
+
+import orjson
+
+from connectors.bugyo._answers import AnswerReader
+from connectors.bugyo.client import PROFILE, SUBSCRIPTION_KEY_HEADER
+from connectors.bugyo.environment import Environment
+from connectors.bugyo.registry import data, operation
+from connectors.kit import (
+    Answer,
+    ApiClient,
+    AppConnectError,
+    Authorizer,
+    Failure,
+    FaultError,
+    Masker,
+    ServiceProfile,
+    StaticHeaders,
+    UnknownOutcomeError,
+    WaitError,
+    error_for,
+)
+
+EARLY_REFRESH = timedelta(seconds=data("environments")["tokens"]["early_refresh"])
+"""A token is renewed this long before it expires, when the server said when that is."""
+
+Clock = Callable[[], datetime]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """連携トークン: what a consent gave us.
+
+    Attributes:
+        access_token: For the ``Authorization`` header. Not in the repr.
+        refresh_token: For the next pair; may work once. Not in the repr.
+        issued_at: Aware; our clock when the answer came.
+        expires_at: Aware; ``None`` when the server did not say: the 401 is the signal then.
+    """
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    issued_at: datetime
+    expires_at: datetime | None = None
+
+    def due(self, now: datetime, margin: timedelta = EARLY_REFRESH) -> bool:
+        """Whether it is time to renew: within ``margin`` of the end, at most half of the life."""
+        if self.expires_at is None:
+            return False
+        return now >= self.expires_at - min(margin, (self.expires_at - self.issued_at) / 2)
+
+    def expired(self, now: datetime) -> bool:
+        """Whether the access token is certainly of no use any more."""
+        return self.expires_at is not None and now >= self.expires_at
+
+
+Refresh = Callable[[Tokens], Awaitable[Tokens]]
+"""Turns a pair into the next one; `OAuthApp.refresh`."""
+
+
+class TokenKeeper(Protocol):
+    """Where the one current pair of a connection lives, shared by every process."""
+
+    async def current(self) -> Tokens:
+        """The newest saved pair."""
+        ...
+
+    async def renew(self, stale: Tokens, refresh: Refresh) -> Tokens:
+        """The pair after ``stale``: somebody else's if there is one, else from one ``refresh``.
+
+        The implementation holds a cross-process lease, re-reads inside it, and saves what
+        ``refresh`` returned before returning it.
+        """
+        ...
+
+
+def authorization_url(
+    environment: Environment, client_id: str, redirect_uri: str, state: str
+) -> str:
+    """The address to which the browser is sent, so that a person can press 許可する.
+
+    Args:
+        environment: Its id host shows the page.
+        client_id: クライアントID.
+        redirect_uri: Exactly as registered at OBC.
+        state: Unguessable, bound to the browser session, used once.
+    """
+    query = urlencode(
+        {
+            "response_type": "code",
+            "client_id": client_id,
+            "redirect_uri": redirect_uri,
+            "state": state,
+        }
+    )
+    return f"{environment.id_base.rstrip('/')}{operation('Authorize').path}?{query}"
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthApp:
+    """An application registered at OBC, and how it gets tokens.
+
+    Attributes:
+        environment: The keys below belong to it.
+        subscription_key: Sent to the token endpoint too.
+        client_id: クライアントID.
+        client_secret: クライアント秘密キー.
+        redirect_uri: Exactly as registered.
+        masker: Learns every token that is issued.
+        verify: TLS verification, as httpx takes it.
+        profile: Time-outs.
+        clock: Aware.
+    """
+
+    environment: Environment
+    subscription_key: str = field(repr=False)
+    client_id: str
+    client_secret: str = field(repr=False)
+    redirect_uri: str
+    masker: Masker = field(default_factory=Masker, repr=False)
+    verify: ssl.SSLContext | bool = field(default=True, repr=False)
+    profile: ServiceProfile = field(default=PROFILE, repr=False)
+    clock: Clock = field(default=_now, repr=False)
+
+    def authorization_url(self, state: str) -> str:
+        """See `authorization_url`."""
+        return authorization_url(self.environment, self.client_id, self.redirect_uri, state)
+
+    async def exchange_code(self, code: str) -> Tokens:
+        """The first pair, from the code that came back to the redirect URI.
+
+        Raises:
+            ReauthorizeError: ``AC-101``, the code is used, too old, or not ours.
+            SettingsError: ``AC-102`` client id or secret, ``AC-103`` subscription key.
+            WaitError, FaultError: the token endpoint could not answer.
+        """
+        self.masker.add(code)
+        return await self._token({"grant_type": "authorization_code", "code": code}, kept="")
+
+    async def refresh(self, tokens: Tokens) -> Tokens:
+        """The next pair. Call it through a `TokenKeeper` only: ``tokens`` may be dead afterwards.
+
+        Raises:
+            ReauthorizeError: ``AC-101``, the server says that the grant is dead (invalid_grant).
+            SettingsError: ``AC-102`` client id or secret, ``AC-103`` subscription key.
+            WaitError, FaultError: no definite answer; the grant may well be alive.
+        """
+        self.masker.add(tokens.access_token, tokens.refresh_token)
+        return await self._token(
+            {"grant_type": "refresh_token", "refresh_token": tokens.refresh_token},
+            kept=tokens.refresh_token,
+        )
+
+    async def _token(self, grant: Mapping[str, str], *, kept: str) -> Tokens:
+        self.masker.add(self.subscription_key, self.client_secret)
+        host = urlsplit(self.environment.api_base).netloc
+        reader = AnswerReader(self.masker, host=host)
+        body = {
+            **grant,
+            "redirect_uri": self.redirect_uri,
+            "client_id": self.client_id,
+            "client_secret": self.client_secret,
+        }
+        async with ApiClient(
+            self.profile,
+            self.environment.api_base,
+            classify=lambda answer: _classify(reader, answer),
+            headers={SUBSCRIPTION_KEY_HEADER: self.subscription_key},
+            secrets=self.masker,
+            verify=self.verify,
+        ) as api:
+            try:
+                answer = await api.request("POST", operation("Token").path, kind="once", json=body)
+            except UnknownOutcomeError as error:
+                # Nothing was posted; to the clerk this is a service that cannot be reached. No
+                # failure class is passed on: the request that needed the token must not repeat a
+                # refresh whose token may be used up.
+                if error.failure is Failure.UNAVAILABLE:
+                    raise WaitError(
+                        "AC-502", detail=error.detail, retry_after=error.retry_after
+                    ) from error.__cause__
+                raise FaultError("AC-501", host, detail=error.detail) from error.__cause__
+        return self._read(answer, kept)
+
+    def _read(self, answer: Answer, kept: str) -> Tokens:
+        content = answer.json()
+        if not isinstance(content, dict) or not isinstance(content.get("access_token"), str):
+            raise FaultError("AC-303", detail=answer.detail, failure=Failure.UNREADABLE)
+        # RFC 6749, 6: a server that does not rotate may leave the refresh token out.
+        access, refresh = content["access_token"], str(content.get("refresh_token") or kept)
+        self.masker.add(access, refresh)
+        issued = self.clock()
+        try:
+            expires = issued + timedelta(seconds=float(content["expires_in"]))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            expires = None
+        return Tokens(access, refresh, issued_at=issued, expires_at=expires)
+
+
+def _classify(reader: AnswerReader, answer: Answer) -> AppConnectError | None:
+    """RFC 6749, 5.2 where the answer speaks it, else as any other answer of the gateway."""
+    try:
+        content = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        content = None
+    word = content.get("error") if isinstance(content, dict) else None
+    code = {
+        "invalid_grant": "AC-101",
+        "invalid_client": "AC-102",
+        "unauthorized_client": "AC-102",
+    }.get(word if isinstance(word, str) else "")
+    if code is not None and 400 <= answer.status < 500:
+        detail = replace(reader.detail(answer), vendor_code=str(word))
+        return error_for(code, detail=detail, failure=Failure.REFUSED)
+    error = reader.classify(answer)
+    if error is not None and error.code == "AC-101":
+        # A bare 401 of the token endpoint speaks of the client: only invalid_grant ends a grant.
+        return error_for("AC-102", detail=error.detail, failure=error.failure)
+    return error
+
+
+class TokenAuthorizer:
+    """Sends the keeper's token and has it renewed: before it expires, and after a 401.
+
+    Args:
+        keeper: Holds the pair.
+        refresh: Gets the next one; `OAuthApp.refresh`.
+        masker: Learns the token, so that it never stays in an error.
+        clock: Aware.
+    """
+
+    def __init__(
+        self,
+        keeper: TokenKeeper,
+        refresh: Refresh,
+        *,
+        masker: Masker | None = None,
+        clock: Clock = _now,
+    ) -> None:
+        self._keeper = keeper
+        self._refresh = refresh
+        self._masker = masker
+        self._clock = clock
+        self._known = ""
+
+    async def headers(self) -> Mapping[str, str]:
+        """The ``Authorization`` header of the current token."""
+        tokens = await self._keeper.current()
+        if tokens.due(self._clock()):
+            try:
+                tokens = await self._keeper.renew(tokens, self._refresh)
+            except (WaitError, FaultError):
+                # Renewing early is a courtesy. While the token lives, the run goes on with it.
+                if tokens.expired(self._clock()):
+                    raise
+        if self._masker is not None and tokens.access_token != self._known:
+            self._masker.add(tokens.access_token, tokens.refresh_token)
+            self._known = tokens.access_token
+        return _bearer(tokens.access_token)
+
+    async def renew(self, rejected: Mapping[str, Any]) -> bool:
+        """After a 401: renew, unless somebody already did since ``rejected`` was sent.
+
+        Raises:
+            ReauthorizeError: ``AC-101``, the grant is dead.
+        """
+        tokens = await self._keeper.current()
+        if rejected == _bearer(tokens.access_token):
+            await self._keeper.renew(tokens, self._refresh)
+        return True
+
+
+def fixed_token(token: str) -> Authorizer:
+    """The second way in: an access token issued in 管理ポータル, which never changes."""
+    return StaticHeaders(_bearer(token))
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}

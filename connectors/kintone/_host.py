@@ -1,0 +1,47 @@
+"""Which host is kintone, and nothing else: credentials are sent to these names only."""
+
+from __future__ import annotations
+
+import re
+
+from connectors.kit import RateLimit, ServiceProfile, SettingsError
+
+PROFILE = ServiceProfile(
+    name="kintone",
+    # 100 requests at once are allowed to the whole domain, people included (contract, "Limits");
+    # the 101st fails for everybody, so one connection takes a small share.
+    limit=RateLimit(concurrency=5),
+)
+"""What the HTTP client needs to know about kintone."""
+
+_DOMAINS = ("cybozu.com", "kintone.com")
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def host_of(subdomain: str) -> str:
+    """The host name of a customer.
+
+    Args:
+        subdomain: ``example``, or what people paste: ``https://example.cybozu.com/k/``.
+            A name without a dot is below ``cybozu.com``.
+
+    Raises:
+        SettingsError: ``AC-201``, it cannot be a kintone host.
+    """
+    text = subdomain.strip().lower()
+    name = text.removeprefix("https://").split("/", 1)[0]
+    first, _, domain = name.partition(".")
+    if not _NAME.fullmatch(first) or (domain or _DOMAINS[0]) not in _DOMAINS:
+        raise SettingsError("AC-201", text or "（空）", service=PROFILE.name)
+    return f"{first}.{domain or _DOMAINS[0]}"
+
+
+def base_url(host: str, endpoint: str | None) -> str:
+    """Where requests for ``host`` go: there, or to another address that stands for it."""
+    return endpoint.rstrip("/") if endpoint else f"https://{host}"
+
+
+def host_headers(host: str, endpoint: str | None) -> dict[str, str]:
+    """Headers of every request. An emulator or proxy learns the customer from ``Host``."""
+    headers = {"accept-language": "ja"}
+    return {**headers, "host": host} if endpoint else headers

@@ -1,0 +1,166 @@
+"""Which connectors exist, and the deployment of each connection.
+
+A connector is a module of ``flows`` with a ``PIPELINE`` and the flow of the same name: nothing has
+to be registered anywhere when a new one is added.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from prefect import Flow
+from prefect.blocks.core import Block
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.deployments.runner import (
+    EntrypointType,
+    RunnerDeployment,
+)
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.schedules import Cron
+from prefect.types.entrypoint import EntrypointType
+
+import flows
+from blocks import TIMEZONE, BugyoCredentials, Connection, KintoneCredentials
+from deployments.stack.settings import WORK_POOL
+from deployments.worker import AppConnectWorker
+from flows.engine import Pipeline
+
+
+@dataclass(frozen=True)
+class Connector:
+    """A connector: its pipeline and its flow."""
+
+    pipeline: Pipeline[Any]
+    flow: Flow[..., Any]
+    module: str
+
+
+@cache
+def connectors() -> dict[str, Connector]:
+    """Every connector by its name, found by looking."""
+    return {c.pipeline.connector: c for c in _found()}
+
+
+def _found() -> Iterator[Connector]:
+    for info in pkgutil.iter_modules(flows.__path__, "flows."):
+        if info.ispkg:
+            continue
+        module = importlib.import_module(info.name)
+        pipeline = getattr(module, "PIPELINE", None)
+        if not isinstance(pipeline, Pipeline):
+            continue
+        for value in vars(module).values():
+            if isinstance(value, Flow) and value.name == pipeline.connector:
+                yield Connector(pipeline, value, info.name)
+
+
+def block_types() -> list[type[Block]]:
+    """Every block type that a person meets: credentials, and a connection of each connector."""
+    found: list[type[Block]] = [BugyoCredentials, KintoneCredentials]
+    found += [c.pipeline.connection_type for c in connectors().values()]
+    return found
+
+
+async def register_blocks() -> None:
+    """Make the block types known to the Prefect server, so that their forms can be opened."""
+    async with get_client() as client:
+        for block in block_types():
+            await block.aregister_type_and_schema(client=client)
+
+
+async def ensure_work_pool() -> None:
+    """Make the work pool, unless somebody did."""
+    async with get_client() as client:
+        pool = WorkPoolCreate(
+            name=WORK_POOL,
+            type=AppConnectWorker.type,
+            base_job_template=AppConnectWorker.get_default_base_job_template(),
+        )
+        try:
+            await client.create_work_pool(work_pool=pool)
+        except ObjectAlreadyExists:
+            return
+
+
+def deployment_name(pipeline: Pipeline[Any], connection: str) -> str:
+    """Name of a connection's deployment, as a person reads it in the list."""
+    return f"{pipeline.service} {connection}"
+
+
+def description(pipeline: Pipeline[Any], connection: str) -> str:
+    """What the deployment's page says: what it moves, when, what Run does, where settings are."""
+    return "\n".join(
+        [
+            str(pipeline.connection_type.get_description()),
+            "",
+            "- **いつ**: 毎日 5:00（日本時間）に自動で処理します。",
+            "- **今すぐ実行**: Run → Quick run で、前回から変わったデータを連携します。",
+            "    何度押しても二重に登録することはありません。",
+            "- **条件を指定して実行**: Run → Custom run で、全件・1件・確認のみを選べます。",
+            f"- **設定の変更**: Blocks の「{connection}」を開きます。",
+            "- **結果**: 処理ごとの Artifacts に、結果とエラー明細があります。",
+        ]
+    )
+
+
+TITLES = {
+    "connection": "接続",
+    "mode": "処理の範囲",
+    "record_key": "1件の場合のコード",
+    "dry_run": "確認のみ（送信しない）",
+}
+"""Titles of the run form. Prefect drops those of a flow's parameters, so they are put in here."""
+
+
+def run_form(flow: Flow[..., Any], connection: str) -> Any:
+    """The flow's parameters with Japanese titles.
+
+    The connection cannot be changed: the deployment belongs to it.
+    """
+    form = copy.deepcopy(flow.parameters)
+    for name, schema in form.properties.items():
+        schema["title"] = TITLES.get(name, schema.get("title", name))
+    form.properties["connection"] |= {"enum": [connection], "default": connection}
+    form.required = []
+    return form
+
+
+async def deploy(connection: Connection, name: str) -> UUID:
+    """Create or update the deployment of a connection.
+
+    Args:
+        connection: The connection block.
+        name: Name of its block document.
+
+    Returns:
+        The deployment's id.
+
+    Raises:
+        KeyError: no connector has connections of this type.
+    """
+    connector = next(
+        c for c in connectors().values() if type(connection) is c.pipeline.connection_type
+    )
+    deployment: RunnerDeployment = await connector.flow.ato_deployment(
+        name=deployment_name(connector.pipeline, name),
+        schedules=[Cron(connection.schedule, timezone=TIMEZONE)],
+        concurrency_limit=ConcurrencyLimitConfig(
+            limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
+        ),
+        parameters={"connection": name},
+        description=description(connector.pipeline, name),
+        tags=["app-connect", connector.pipeline.connector],
+        work_pool_name=WORK_POOL,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    deployment._parameter_openapi_schema = run_form(connector.flow, name)
+    return await deployment.aapply()

@@ -1,0 +1,180 @@
+"""The commands. Each reads its options, and leaves the work to a module that can be imported.
+
+Prefect is imported by the commands that need it, after its environment is known: it reads its
+settings when it is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deployments.stack.settings import StackError, StackSettings
+
+EXIT = {"SUCCESS": 0, "スキップ": 0, "一部エラー": 3, "ERROR": 1}
+"""Exit status by result."""
+
+app = typer.Typer(
+    name="app-connect",
+    help="奉行クラウドと他サービスを連携します。",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+bugyo = typer.Typer(help="奉行クラウドについて調べます。", no_args_is_help=True)
+app.add_typer(bugyo, name="bugyo")
+
+Json = Annotated[bool, typer.Option("--json", help="結果を JSON で表示します。")]
+ConnectionOption = Annotated[
+    str | None, typer.Option("--connection", "-c", help="接続の名前です。")
+]
+
+
+@app.command()
+def up(
+    once: Annotated[bool, typer.Option("--once", help="1回だけ処理して終了します。")] = False,
+    as_json: Json = False,
+    no_run: Annotated[bool, typer.Option("--no-run", help="起動時の処理をしません。")] = False,
+) -> None:
+    """ローカル環境（データベース、Prefect、エミュレーター、ワーカー）を起動します。"""
+    from deployments.cli.up import run_stack
+
+    raise typer.Exit(run_stack(StackSettings(), once=once, as_json=as_json, first_run=not no_run))
+
+
+@app.command()
+def run(
+    connection: Annotated[str, typer.Argument(help="接続の名前です。")],
+    mode: Annotated[str, typer.Option(help="差分 / 全件 / 1件")] = "差分",
+    key: Annotated[str | None, typer.Option(help="1件のときのコードです。")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="送る内容を表示するだけで、送りません。")
+    ] = False,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="同じキーの2回目は、1回目の処理を返します。")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """接続の処理を今すぐ実行し、終わるまで待ちます。"""
+    _client_environment()
+    from deployments.cli.running import run_and_wait
+
+    parameters: dict[str, Any] = {"mode": mode, "dry_run": dry_run}
+    if key is not None:
+        parameters["record_key"] = key
+    raise typer.Exit(
+        run_and_wait(
+            connection, parameters, tags=(), idempotency_key=idempotency_key, as_json=as_json
+        )
+    )
+
+
+@app.command()
+def history(
+    connection: ConnectionOption = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="表示する件数です。")] = 5,
+    as_json: Json = False,
+) -> None:
+    """処理履歴を表示します。"""
+    _client_environment()
+    from deployments.cli.books import print_history
+
+    print_history(connection, limit, as_json=as_json)
+
+
+@app.command()
+def rejects(
+    connection: Annotated[str, typer.Argument(help="接続の名前です。")],
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Excel で開ける CSV（CP932）に書き出します。")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """エラー明細（まだ連携できていないデータ）を表示します。"""
+    _client_environment()
+    from deployments.cli.books import print_rejects
+
+    print_rejects(connection, csv, as_json=as_json)
+
+
+@app.command()
+def connections(as_json: Json = False) -> None:
+    """接続の一覧を表示します。"""
+    _client_environment()
+    from deployments.cli.connecting import print_connections
+
+    print_connections(as_json=as_json)
+
+
+@app.command()
+def deploy(
+    connection: Annotated[
+        list[str] | None, typer.Argument(help="接続の名前です。省略するとすべてです。")
+    ] = None,
+) -> None:
+    """接続のスケジュールと実行画面を Prefect に登録します（自分のサーバーでも使えます）。"""
+    _client_environment()
+    from deployments.cli.connecting import deploy_connections
+
+    raise typer.Exit(deploy_connections(connection or []))
+
+
+@app.command()
+def login(
+    credentials: Annotated[str, typer.Argument(help="奉行クラウド接続情報（Blocks）の名前です。")],
+) -> None:
+    """OBCiD でログインして「許可する」を押し、連携トークンを保存します。"""
+    _client_environment()
+    from deployments.cli.connecting import log_in
+
+    raise typer.Exit(log_in(credentials))
+
+
+@app.command()
+def migrate() -> None:
+    """データベースを最新の形にします。"""
+    _client_environment()
+    from flows.engine.store import Store
+    from flows.engine.store import migrate as upgrade
+    from flows.engine.store.database import URL_VARIABLE
+
+    Store()
+    upgrade(os.environ[URL_VARIABLE])
+    typer.echo("データベースは最新です。")
+
+
+@bugyo.command("check")
+def bugyo_check(
+    connection: Annotated[str, typer.Argument(help="接続の名前です。")],
+    as_json: Json = False,
+) -> None:
+    """この接続が頼っている、まだ確認されていない仕様を表示します。"""
+    _client_environment()
+    from deployments.cli.connecting import print_assumptions
+
+    print_assumptions(connection, as_json=as_json)
+
+
+def _client_environment() -> None:
+    """Point this process at the local stack, unless the environment already names a server."""
+    from deployments.cli.environment import use_running_stack
+
+    use_running_stack()
+
+
+def main() -> None:
+    """Entry point: errors with words are printed, nothing else ever is a traceback."""
+    from connectors.kit import AppConnectError
+
+    try:
+        app()
+    except StackError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(1)
+    except AppConnectError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(1)

@@ -1,0 +1,63 @@
+"""処理履歴 and エラー明細 in a terminal: the same words as on the screens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from connectors.kit.tables import cp932_csv
+from flows.engine import history, rejects
+from flows.engine.clock import jst_text
+from flows.engine.report import HISTORY_COLUMNS, REJECT_COLUMNS, history_line
+from flows.engine.store import Store
+
+_STYLES = {"SUCCESS": "green", "一部エラー": "yellow", "ERROR": "red"}
+
+
+def table(title: str, columns: tuple[str, ...], lines: list[list[str]]) -> Table:
+    """A table for the terminal; cells are text, never markup."""
+    made = Table(title=title, title_justify="left")
+    for name in columns:
+        made.add_column(name, overflow="fold")
+    for line in lines:
+        made.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in line))
+    return made
+
+
+def print_history(connection: str | None, limit: int, *, as_json: bool) -> None:
+    """Print the newest runs, newest first."""
+    with Store().session() as session:
+        rows = history.recent(session, connection=connection, limit=limit)
+    if as_json:
+        typer.echo(json.dumps([row.model_dump(mode="json") for row in rows], ensure_ascii=False))
+        return
+    lines = [history_line(row) for row in rows]
+    Console().print(table(f"処理履歴（最近{limit}件）", HISTORY_COLUMNS, lines))
+    for row in rows:
+        if row.error:
+            steps = " ".join(f"{n}. {step}" for n, step in enumerate(row.error["next"], 1))
+            typer.echo(
+                f"{jst_text(row.started_at)} {row.error['code']} {row.error['title']}: "
+                f"{row.error['happened']}{row.error['safe']}［対処］{steps}"
+            )
+
+
+def print_rejects(connection: str, csv: Path | None, *, as_json: bool) -> None:
+    """Print the open rejects of a connection, or write them as a CSV that opens in Excel."""
+    with Store().begin() as db:
+        found = rejects.listed(db, connection)
+    lines = [[r.source_key, r.label, r.code, r.title, r.item, r.reason, r.remedy] for r in found]
+    if csv is not None:
+        csv.write_bytes(cp932_csv(REJECT_COLUMNS, lines))
+        typer.echo(f"{len(lines):,} 件を {csv} に書き出しました。")
+        return
+    if as_json:
+        entries = [dict(zip(REJECT_COLUMNS, line, strict=True)) for line in lines]
+        typer.echo(json.dumps(entries, ensure_ascii=False))
+        return
+    Console().print(table(f"エラー明細（{len(lines):,} 件）", REJECT_COLUMNS, lines))

@@ -1,0 +1,129 @@
+"""The emulators of the local stack: ``python -m deployments.emulators``.
+
+kintone holds the sample app; 奉行クラウド keeps what was registered in the state folder, so that a
+restart of the stack meets the books as they were: our ledger remembers them, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import orjson
+import uvicorn
+
+from connectors.bugyo.emulator import BugyoEmulator
+from connectors.kintone.emulator import KintoneEmulator
+from connectors.kit.emulator import Emulator
+from deployments import sample
+from deployments.stack.settings import StackSettings
+
+SAMPLE_EPOCH = datetime(2026, 10, 1, 0, 0, tzinfo=UTC)
+"""更新日時 of the first sample record; the others follow, a minute each."""
+
+DEMO_API_TOKEN = "demo-kintone-api-token-5tGb8Hn2"  # noqa: S105 (an emulator's)
+
+_SAVE_SECONDS = 0.5
+
+
+def kintone_emulator(count: int = sample.COUNT) -> KintoneEmulator:
+    """A kintone with the sample app in it."""
+    emulator = KintoneEmulator()
+    emulator.add_app(
+        sample.APP_ID, sample.APP_NAME, sample.FIELDS, tokens={DEMO_API_TOKEN: {"view"}}
+    )
+    for number, record in enumerate(sample.customers(count)):
+        emulator.seed(sample.APP_ID, [record], updated_at=SAMPLE_EPOCH + timedelta(minutes=number))
+    return emulator
+
+
+class Books:
+    """What 奉行クラウド's emulator holds, in a file: written shortly after it changed."""
+
+    def __init__(self, emulator: BugyoEmulator, path: Path) -> None:
+        self._emulator = emulator
+        self._path = path
+        self._saved: Mapping[str, int] = {}
+
+    def load(self) -> None:
+        """Put back what an earlier emulator held."""
+        if self._path.exists():
+            for tenant, held in orjson.loads(self._path.read_bytes()).items():
+                book = self._emulator.customers.get(tenant)
+                if book is not None:
+                    book.restore(held)
+        self._saved = self._versions()
+
+    def save(self) -> None:
+        """Write the books, if they changed; a crash leaves the old file or the new one."""
+        versions = self._versions()
+        if versions == self._saved:
+            return
+        content = {tenant: book.dump() for tenant, book in self._emulator.customers.items()}
+        draft = self._path.with_suffix(".new")
+        draft.write_bytes(orjson.dumps(content))
+        draft.replace(self._path)
+        self._saved = versions
+
+    def _versions(self) -> Mapping[str, int]:
+        return {tenant: book.imports for tenant, book in self._emulator.customers.items()}
+
+    async def keep(self) -> None:
+        """`save` now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(_SAVE_SECONDS)
+            self.save()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: two of them share this process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve_all(settings: StackSettings) -> None:
+    """Serve both emulators until SIGTERM or SIGINT."""
+    bugyo = BugyoEmulator()
+    books = Books(bugyo, settings.state_dir / "bugyo-emulator.json")
+    books.load()
+    servers = [
+        _server(kintone_emulator(), settings.host, settings.kintone_port),
+        _server(bugyo, settings.host, settings.bugyo_port),
+    ]
+
+    def stop() -> None:
+        for server in servers:
+            server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    keeper = asyncio.create_task(books.keep())
+    try:
+        await asyncio.gather(*(server.serve() for server in servers))
+    finally:
+        keeper.cancel()
+        books.save()
+
+
+def _server(emulator: Emulator, host: str, port: int) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            emulator.faults,
+            host=host,
+            port=port,
+            log_level="warning",
+            lifespan="off",
+            timeout_graceful_shutdown=3,
+        )
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(serve_all(StackSettings()))

@@ -1,0 +1,265 @@
+"""kintone → 得意先: the connector's settings, its pure transform, its flow.
+
+Every value is text. What can be repaired is repaired (full-width codes, half-width kana, control
+characters, outer spaces); what cannot becomes a reject that names the item and the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Literal
+
+from prefect import State, flow
+from pydantic import BaseModel, ConfigDict, Field
+
+from blocks import Connection, KintoneCredentials
+from connectors.bugyo import customer_validator
+from connectors.bugyo.registry import resource
+from connectors.kit.text import (
+    clean_text,
+    cp932_problems,
+    kana_full,
+    normalise_code,
+    to_cp932_twins,
+    transliterate_cp932,
+)
+from flows.engine import ModeName, Pipeline, Reject, Row, Tools, run_connector, run_name
+from flows.parts.bugyo import open_customers
+from flows.parts.kintone import KintoneSource, kintone_source, open_kintone, text_of
+
+FieldCode = Field(pattern=r"^[^\s\"'()=!<>,\\]*$")
+
+
+_ITEMS = (
+    *("code", "name", "short_name", "kana", "postal_code", "address1", "address2", "phone"),
+    *("billing_code", "memo1", "memo2", "memo3"),
+)
+
+
+class CustomerSettings(BaseModel):
+    """設定: which app, which records, which field goes to which item."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    app: str = Field(
+        title="アプリID",
+        description="顧客アプリを開いたときのURL（/k/ここ/）の数字です。",
+        pattern=r"^[1-9][0-9]*$",
+        examples=["1"],
+    )
+    condition: str = Field(
+        default="",
+        title="絞り込み条件",
+        description="連携するレコードの条件（kintone のクエリ）です。空欄ならすべて連携します。",
+        examples=['取引状態 in ("取引中")'],
+    )
+    code: str = Field(
+        default="得意先コード",
+        title="得意先コード ←",
+        description="得意先コードが入っているフィールドのフィールドコードです。",
+        min_length=1,
+    )
+    name: str = Field(
+        default="得意先名",
+        title="得意先名 ←",
+        description="得意先名が入っているフィールドのフィールドコードです。",
+        min_length=1,
+    )
+    short_name: str = Field(
+        default="略称",
+        title="得意先略称 ←",
+        description="空欄にすると連携しません。",
+    )
+    billing_code: str = Field(
+        default="請求先コード",
+        title="請求先コード ←",
+        description="値が空のレコードは、得意先自身を請求先にします。空欄にすると連携しません。",
+    )
+    memo1: str = Field(default="備考", title="メモ1 ←", description="空欄にすると連携しません。")
+    memo2: str = Field(default="", title="メモ2 ←", description="空欄にすると連携しません。")
+    memo3: str = Field(default="", title="メモ3 ←", description="空欄にすると連携しません。")
+    kana: str = Field(
+        default="",
+        title="フリガナ ←",
+        description="空欄にすると連携しません。項目記号が仮のため、確認してから使ってください。",
+    )
+    postal_code: str = Field(
+        default="",
+        title="郵便番号 ←",
+        description="空欄にすると連携しません。項目記号が仮のため、確認してから使ってください。",
+    )
+    address1: str = Field(
+        default="",
+        title="住所1 ←",
+        description="空欄にすると連携しません。項目記号が仮のため、確認してから使ってください。",
+    )
+    address2: str = Field(
+        default="",
+        title="住所2 ←",
+        description="空欄にすると連携しません。項目記号が仮のため、確認してから使ってください。",
+    )
+    phone: str = Field(
+        default="",
+        title="電話番号 ←",
+        description="空欄にすると連携しません。項目記号が仮のため、確認してから使ってください。",
+    )
+    code_width: int | None = Field(
+        default=None,
+        title="コードの桁数",
+        description="数字だけのコードを、この桁数まで左に0を付けてそろえます。空欄ならそのままです。",
+        ge=1,
+        le=13,
+    )
+    unencodable: Literal["エラーにする", "置き換える"] = Field(
+        default="エラーにする",
+        title="使えない文字",
+        description="絵文字など、奉行クラウドで使えない文字（Shift_JIS にない文字）の扱いです。",
+    )
+    overlap_minutes: int = Field(
+        default=1,
+        title="重複して読む時間（分）",
+        description="前回の最終更新日時からさかのぼって読み直す時間です。",
+        ge=1,
+        le=1440,
+    )
+
+    def mapping(self) -> dict[str, str]:
+        """得意先 field -> kintone field code, of what is moved; the key comes first."""
+        chosen = {item: str(getattr(self, item)).strip() for item in _ITEMS}
+        return {item: code for item, code in chosen.items() if code}
+
+
+class CustomersFromKintoneConnection(Connection):
+    """A connection of this connector.
+
+    Example:
+        ```python
+        from flows.customers_from_kintone import CustomersFromKintoneConnection
+
+        connection = await CustomersFromKintoneConnection.aload("sample")
+        ```
+    """
+
+    _block_type_name = "接続: 得意先 kintone→商奉行"
+    _block_type_slug = "customers-from-kintone"
+    _description = "kintone の顧客アプリを、商奉行クラウドの得意先に連携する接続です。"
+
+    kintone: KintoneCredentials = Field(
+        title="kintone", description="kintone の接続情報を選びます。"
+    )
+    settings: CustomerSettings = Field(
+        title="設定", description="連携するアプリと、項目の対応です。"
+    )
+
+
+class CustomerTransform:
+    """One kintone record -> one 得意先. Pure; made once a run."""
+
+    def __init__(self, settings: CustomerSettings) -> None:
+        mapping = settings.mapping()
+        self.fields = tuple(mapping)
+        self._plan = list(mapping.items())
+        self._width = settings.code_width
+        self._replace = settings.unencodable == "置き換える"
+        self._validate = customer_validator(self.fields)
+        self._labels = {i.field: i.label for i in resource("customer").items}
+
+    def __call__(self, source_key: str, record: Mapping[str, Any]) -> Row | Reject:
+        """The row, or the reject that says what is wrong."""
+        values: dict[str, str] = {}
+        for name, field_code in self._plan:
+            text = text_of(record, field_code)
+            if name in ("code", "billing_code"):
+                values[name] = normalise_code(text, width=self._width)
+            else:
+                values[name] = kana_full(to_cp932_twins(clean_text(text, multiline=False)))
+        code = values["code"]
+        if not any(values.values()):
+            return Reject(source_key, "AC-808", label=f"レコード {source_key}")
+        if values.get("billing_code") == "":
+            values["billing_code"] = code
+        if (problem := self._unencodable(source_key, values)) is not None:
+            return problem
+        violations = self._validate({**values})  # type: ignore[typeddict-item]
+        if violations:
+            first = violations[0]
+            return Reject(
+                source_key,
+                first.code,
+                item=first.label,
+                label=_label(source_key, values),
+                reason="。".join(v.message for v in violations) + "。",
+            )
+        return Row(source_key, code, values)
+
+    def _unencodable(self, source_key: str, values: dict[str, str]) -> Reject | None:
+        if not cp932_problems("".join(values.values())):
+            return None
+        for name, value in values.items():
+            found = cp932_problems(value)
+            if found and not self._replace:
+                item = self._labels[name]
+                listed = "、".join(f"{c}（U+{ord(c):04X}）" for c in found)
+                return Reject(
+                    source_key,
+                    "AC-803",
+                    item=item,
+                    label=_label(source_key, values),
+                    reason=f"{item}に使えない文字があります: {listed}。",
+                )
+            if found:
+                values[name] = transliterate_cp932(value)
+        return None
+
+
+def _label(source_key: str, values: Mapping[str, str]) -> str:
+    shown = f"{values.get('code', '')} {values.get('name', '')}".strip()
+    return shown[:60] or f"レコード {source_key}"
+
+
+@contextlib.asynccontextmanager
+async def _source(
+    connection: CustomersFromKintoneConnection, tools: Tools
+) -> AsyncIterator[KintoneSource]:
+    settings = connection.settings
+    async with open_kintone(connection.kintone, tools) as client:
+        mapping = settings.mapping()
+        fields = [*dict.fromkeys(mapping.values())]
+        yield await kintone_source(
+            client, settings.app, settings.condition, fields, mapping["code"]
+        )
+
+
+PIPELINE = Pipeline(
+    connector="customers-from-kintone",
+    service="得意先 kintone→商奉行",
+    entity="customer",
+    key_label="得意先コード",
+    connection_type=CustomersFromKintoneConnection,
+    open_source=_source,
+    open_sink=lambda connection, tools: open_customers(connection.bugyo, tools),
+    transformer=lambda connection: CustomerTransform(connection.settings),
+    references={"billing_code": "請求先コード"},
+    overlap_seconds=lambda connection: connection.settings.overlap_minutes * 60.0,
+)
+
+
+@flow(name=PIPELINE.connector, flow_run_name=run_name(PIPELINE), persist_result=False)
+async def customers_from_kintone(
+    connection: str,
+    mode: ModeName = "差分",
+    record_key: str | None = None,
+    dry_run: bool = False,
+) -> State[None]:
+    """kintone の顧客アプリを、商奉行クラウドの得意先に連携します。
+
+    Args:
+        connection: 接続（Blocks）の名前です。
+        mode: 差分は前回から変わったデータとエラー明細、全件はすべて、1件は1件だけを処理します。
+        record_key: 「1件」のときの得意先コードです。
+        dry_run: オンにすると、送る内容を表示するだけで、奉行クラウドには何も送りません。
+    """
+    return await run_connector(
+        PIPELINE, connection=connection, mode=mode, record_key=record_key, dry_run=dry_run
+    )

@@ -1,0 +1,106 @@
+"""The run at work: what the stages share without passing it through Prefect.
+
+Prefect walks every task argument, so tasks get a `RunHandle` and find the rest here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from connectors.kit import AppConnectError, Masker
+from flows.engine.lease import Lease
+from flows.engine.ledger import Ledger
+from flows.engine.model import Counts, Mode, RunHandle, Window
+from flows.engine.pipeline import Pipeline, Sink, Source, Transformer
+from flows.engine.store import Store
+
+Report = Callable[[str, int, int | None], Awaitable[None]]
+"""Tells a person how far a stage is: stage, records done, records in all (``None`` = unknown)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A row that a dry run would send, for the preview."""
+
+    action: str
+    key: str
+    values: dict[str, str]
+
+
+@dataclass
+class RunContext:
+    """One run.
+
+    Attributes:
+        resumed: The same flow run was at work before and left staged pages.
+        open_rejects: Source key -> holder, of every reject that was open when the run began.
+        seen_retries: Those of the retried source keys that the source returned.
+        newest: Latest modification time that was read.
+        server_time: The source's clock when extraction began.
+        settled: Rows of earlier runs whose outcome was found out at the start.
+        planned: The preview of a dry run (the first rows only).
+        error: The error that ended a stage.
+    """
+
+    handle: RunHandle
+    store: Store
+    pipeline: Pipeline[Any]
+    source: Source
+    sink: Sink
+    transformer: Transformer
+    lease: Lease
+    ledger: Ledger
+    window: Window
+    mode: Mode
+    dry_run: bool
+    masker: Masker
+    report: Report
+    resumed: bool = False
+    position: dict[str, Any] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
+    open_rejects: dict[str, str | None] = field(default_factory=dict)
+    seen_retries: set[str] = field(default_factory=set)
+    newest: datetime | None = None
+    server_time: datetime | None = None
+    total: int | None = None
+    planned: list[Planned] = field(default_factory=list)
+    planned_keys: set[str] = field(default_factory=set)
+    error: AppConnectError | None = None
+    _reported: float = 0.0
+
+    @property
+    def run_id(self) -> UUID:
+        """Prefect's flow run id."""
+        return self.handle.run_id
+
+    async def progress(self, stage: str, done: int) -> None:
+        """Show how far the stage is, at most every two seconds."""
+        if time.monotonic() - self._reported >= 2.0:
+            self._reported = time.monotonic()
+            await self.report(stage, done, self.total)
+
+
+_current: ContextVar[RunContext] = ContextVar("app_connect_run")
+
+
+def enter(context: RunContext) -> None:
+    """Make ``context`` the run at work, for the tasks called from here on."""
+    _current.set(context)
+
+
+def current(handle: RunHandle) -> RunContext:
+    """The run at work.
+
+    Raises:
+        RuntimeError: the handle belongs to another run: a stage was called on its own.
+    """
+    context = _current.get(None)
+    if context is None or context.handle != handle:
+        raise RuntimeError(f"no run {handle.run_id} is at work here")
+    return context

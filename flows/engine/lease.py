@@ -1,0 +1,127 @@
+"""The lease: at most one run of a connection loads, whatever the scheduler does (design 6.6).
+
+The lease row lives in the store and is judged by the database's clock alone. `Ledger.intend`
+checks it in the same transaction as the intent rows; `Lease.assert_current` is the last look
+before a request leaves, for a process that was frozen in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from connectors.kit import AppConnectError, WaitError
+from flows.engine.clock import jst_text
+from flows.engine.store import Store
+
+LEASE_SECONDS = 90.0
+RENEW_SECONDS = 20.0
+
+_log = logging.getLogger(__name__)
+
+_TAKE = text(
+    "UPDATE connection SET lease_owner = :run, fence = fence + 1, "
+    "lease_expires = clock_timestamp() + make_interval(secs => :seconds) "
+    "WHERE name = :connection AND (lease_owner IS NULL OR lease_owner = :run "
+    "OR lease_expires <= clock_timestamp()) RETURNING fence"
+)
+_HOLDER = text(
+    "SELECT r.started_at, r.trigger, c.lease_expires FROM connection c "
+    "LEFT JOIN run r ON r.id = c.lease_owner WHERE c.name = :connection"
+)
+_RENEW = text(
+    "UPDATE connection SET lease_expires = clock_timestamp() + make_interval(secs => :seconds) "
+    "WHERE name = :connection AND lease_owner = :run AND fence = :fence "
+    "AND lease_expires > clock_timestamp()"
+)
+_DROP = text(
+    "UPDATE connection SET lease_owner = NULL, lease_expires = NULL "
+    "WHERE name = :connection AND lease_owner = :run AND fence = :fence"
+)
+
+
+class Lease:
+    """A lease that is held; ``fence`` is the number every write is checked against."""
+
+    def __init__(self, store: Store, connection: str, run_id: UUID, fence: int) -> None:
+        self.store = store
+        self.connection = connection
+        self.run_id = run_id
+        self.fence = fence
+        self._valid_until = time.monotonic() + LEASE_SECONDS
+
+    def assert_current(self) -> None:
+        """The last look before a request leaves; costs nothing.
+
+        Raises:
+            WaitError: ``AC-601``, the lease has lapsed on our own clock (the process was frozen).
+        """
+        if time.monotonic() >= self._valid_until:
+            raise WaitError("AC-601", "この処理の持ち時間が切れました")
+
+    def _renew(self, db: Connection) -> bool:
+        parameters = {
+            "seconds": LEASE_SECONDS,
+            "connection": self.connection,
+            "run": self.run_id,
+            "fence": self.fence,
+        }
+        return db.execute(_RENEW, parameters).rowcount == 1
+
+    async def keep(self) -> None:
+        """Renew until cancelled. A lost lease is only noted here: the next write refuses."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            asked = time.monotonic()
+            try:
+                if await self.store.do(self._renew):
+                    self._valid_until = asked + LEASE_SECONDS
+            except AppConnectError as error:
+                _log.warning("The lease of %s was not renewed: %s", self.connection, error.code)
+
+
+def _take(db: Connection, connection: str, run_id: UUID) -> int:
+    row = db.execute(
+        _TAKE, {"connection": connection, "run": run_id, "seconds": LEASE_SECONDS}
+    ).first()
+    if row is not None:
+        return int(row[0])
+    holder = db.execute(_HOLDER, {"connection": connection}).one()
+    raise WaitError("AC-601", _describe(*holder))
+
+
+def _describe(started: datetime | None, trigger: str | None, expires: datetime | None) -> str:
+    since = f"{jst_text(started)} に始まった{trigger}の処理" if started and trigger else "別の処理"
+    until = f"。応答がなければ {jst_text(expires)} に引き継げます" if expires else ""
+    return since + until
+
+
+@contextlib.asynccontextmanager
+async def lease(store: Store, connection: str, run_id: UUID) -> AsyncIterator[Lease]:
+    """Hold the lease of ``connection`` while the body runs.
+
+    Raises:
+        WaitError: ``AC-601``, another run holds it; the subject says which and until when.
+    """
+    fence = await store.do(_take, connection, run_id)
+    held = Lease(store, connection, run_id, fence)
+    keeper = asyncio.create_task(held.keep())
+    try:
+        yield held
+    finally:
+        keeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeper
+        with contextlib.suppress(AppConnectError):
+            await store.do(
+                lambda db: db.execute(
+                    _DROP, {"connection": connection, "run": run_id, "fence": fence}
+                )
+            )

@@ -1,0 +1,172 @@
+"""The words of a run, as types. Screens show the Japanese values; code uses the names."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Mode(enum.StrEnum):
+    """What a run reads."""
+
+    INCREMENTAL = "差分"
+    """Records that changed since the last good run, and the rejects of earlier runs."""
+    FULL = "全件"
+    """Every record of the source."""
+    ONE = "1件"
+    """The record with one key."""
+
+
+class Trigger(enum.StrEnum):
+    """実行種別: who started the run."""
+
+    MANUAL = "手動"
+    SCHEDULE = "スケジュール"
+    API = "API"
+
+
+class Result(enum.StrEnum):
+    """結果 of a run that has ended."""
+
+    SUCCESS = "SUCCESS"
+    PARTIAL = "一部エラー"
+    ERROR = "ERROR"
+    SKIPPED = "スキップ"
+
+
+class RunHandle(BaseModel):
+    """What the stages hand each other: names of things in the store, never the things."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: UUID
+    connection: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record on its way to 奉行クラウド.
+
+    Attributes:
+        source_key: The record's key at the partner.
+        key: Its key at 奉行クラウド.
+        values: Field name -> value; the same fields in the same order for every row of a run.
+    """
+
+    source_key: str
+    key: str
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One record that cannot be posted, and why.
+
+    Attributes:
+        code: Catalogue code, ``AC-8xx``.
+        item: Label of the item at fault.
+        label: How a person recognises the record.
+        reason: What is wrong with this very record.
+        remedy: What to do about it; empty = the catalogue's remedy.
+        holder: Source key of the record that already has this code.
+    """
+
+    source_key: str
+    code: str
+    item: str = ""
+    label: str = ""
+    reason: str = ""
+    remedy: str = ""
+    holder: str | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """件数 of a run. ``extracted`` equals the sum of the other five when the run has ended well."""
+
+    extracted: int = 0
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    pending: int = 0
+
+    def balanced(self) -> bool:
+        """Whether every record that was read is accounted for."""
+        return self.extracted == (
+            self.created + self.updated + self.unchanged + self.rejected + self.pending
+        )
+
+    def sentence(self) -> str:
+        """The counts as a person reads them, for state messages."""
+        text = (
+            f"取得 {self.extracted:,} / 登録 {self.created:,} / 更新 {self.updated:,} / "
+            f"変更なし {self.unchanged:,} / エラー {self.rejected:,}"
+        )
+        return f"{text} / 確認待ち {self.pending:,}" if self.pending else text
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePage:
+    """A page as it came from the partner.
+
+    Attributes:
+        body: The bytes as received; they are staged as they are.
+        records: How many records it holds.
+        position: Where reading goes on after this page; opaque to the engine, JSON-able.
+        newest: Latest modification time in the page, for the watermark.
+        server_time: The partner's own clock when it answered.
+    """
+
+    body: bytes
+    records: int
+    position: Any
+    newest: datetime | None = None
+    server_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a run has to read.
+
+    Attributes:
+        mode: See `Mode`.
+        since: Read records modified at or after this moment (the overlap is already in it).
+        key: The one record asked for (`Mode.ONE`).
+        retry: Source keys of open rejects and their holders, to be read whatever their age.
+    """
+
+    mode: Mode
+    since: datetime | None = None
+    key: str | None = None
+    retry: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RowRefusal:
+    """奉行クラウド's definite no to one row, in its own words."""
+
+    vendor_code: str = ""
+    message: str = ""
+    item: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SendOutcome:
+    """A definite answer to a batch.
+
+    Attributes:
+        refused: Index in the batch -> why.
+        others_stored: Whether the rows that are not in ``refused`` are stored.
+        whole: Set when the batch was refused without naming a row.
+    """
+
+    refused: Mapping[int, RowRefusal] = field(default_factory=dict)
+    others_stored: bool = True
+    whole: RowRefusal | None = None

@@ -1,0 +1,117 @@
+"""What a connector has to bring: a source, a pure transform, a sink. The engine does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from blocks import Connection
+from connectors.kit import Masker
+from flows.engine.model import Reject, Row, SendOutcome, SourcePage, Window
+
+C = TypeVar("C", bound=Connection)
+Record = Mapping[str, Any]
+
+
+class Source(Protocol):
+    """Reads the partner."""
+
+    async def count(self, window: Window) -> int | None:
+        """How many records the window holds, for the progress display; ``None`` = unknown."""
+        ...
+
+    def pages(self, window: Window, position: Any) -> AsyncGenerator[SourcePage, None]:
+        """The window's pages, from ``position`` (``None`` = the beginning)."""
+        ...
+
+    def records(self, body: bytes) -> Iterable[tuple[str, Record]]:
+        """The records of a staged page, each with its source key."""
+        ...
+
+
+class Transformer(Protocol):
+    """Turns one source record into one row. Pure: no I/O, no clock, no state between records.
+
+    Attributes:
+        fields: The fields of every row, in order.
+    """
+
+    @property
+    def fields(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def __call__(self, source_key: str, record: Record) -> Row | Reject:
+        """The row, or why there is none."""
+        ...
+
+
+class Sink(Protocol):
+    """Writes 奉行クラウド.
+
+    Attributes:
+        batch_size: Rows per request at most.
+    """
+
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+
+    async def fetch(
+        self, keys: Sequence[str], fields: Sequence[str]
+    ) -> Mapping[str, Mapping[str, str]]:
+        """What 奉行クラウド holds under these keys: key -> the asked fields."""
+        ...
+
+    async def send(self, rows: Sequence[Mapping[str, str]]) -> SendOutcome:
+        """Register a batch.
+
+        Raises:
+            UnknownOutcomeError: nobody knows whether it was registered.
+            AppConnectError: a definite no to the whole request.
+        """
+        ...
+
+
+class TokenVault(Protocol):
+    """Where a connector gets its keepers of OAuth tokens from; see `flows.engine.tokens`."""
+
+    def keeper(self, credentials: Any) -> Any:
+        """A keeper that refreshes the tokens of ``credentials`` one process at a time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the engine lends a connector when it opens its clients."""
+
+    masker: Masker
+    vault: TokenVault
+
+
+@dataclass(frozen=True)
+class Pipeline(Generic[C]):
+    """A connector, as the engine sees it.
+
+    Attributes:
+        connector: Stable name, also of the flow: ``customers-from-kintone``.
+        service: サービス名 on screens: ``得意先 kintone→商奉行``.
+        entity: What is moved, in the ledger: ``customer``.
+        key_label: Label of the key at 奉行クラウド: ``得意先コード``.
+        connection_type: The connection's block.
+        references: Fields that hold the key of another row of the same entity, with their labels.
+        open_source: Makes the source; closing it closes its client.
+        open_sink: Makes the sink; closing it closes its client.
+        transformer: Makes the transform from the connection's settings.
+        overlap_seconds: How far before the watermark an incremental run starts.
+    """
+
+    connector: str
+    service: str
+    entity: str
+    key_label: str
+    connection_type: type[C]
+    open_source: Callable[[C, Tools], AbstractAsyncContextManager[Source]]
+    open_sink: Callable[[C, Tools], AbstractAsyncContextManager[Sink]]
+    transformer: Callable[[C], Transformer]
+    references: Mapping[str, str]
+    overlap_seconds: Callable[[C], float]

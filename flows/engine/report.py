@@ -1,0 +1,240 @@
+"""What a person sees of a run: its name, its state, its artifacts (design 10)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import astuple
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+from prefect.artifacts import (
+    acreate_markdown_artifact,
+    acreate_progress_artifact,
+    acreate_table_artifact,
+    aupdate_progress_artifact,
+)
+from prefect.runtime import flow_run as runtime
+from sqlalchemy import Connection, text
+
+from connectors.kit import AppConnectError
+from connectors.kit.tables import cp932_csv
+from flows.engine import history, rejects, staging
+from flows.engine.clock import JST, now, span_text
+from flows.engine.context import Planned
+from flows.engine.model import Counts, Result, Trigger
+from flows.engine.pipeline import Pipeline
+from flows.engine.store import RunRow, Store
+
+EXPORT_VARIABLE = "APP_CONNECT_EXPORT_DIR"
+"""Folder for エラー明細 as CSV; unset = none is written, the CLI still exports on demand."""
+
+TABLE_ROWS = 200
+"""Rows of a table artifact; the CSV has all of them."""
+
+REJECT_COLUMNS = ("レコード", "対象", "エラーコード", "エラー", "項目", "理由", "対処")
+HISTORY_COLUMNS = (
+    "サービス名",
+    "処理時間（開始 - 終了）",
+    "実行種別",
+    "結果",
+    "件数",
+    "エラー詳細",
+)
+
+_log = logging.getLogger(__name__)
+
+
+def trigger_of(auto_scheduled: bool, tags: Iterable[str]) -> Trigger:
+    """Who started a run: the scheduler, another system (tag ``api``), or a person."""
+    if auto_scheduled:
+        return Trigger.SCHEDULE
+    return Trigger.API if "api" in tags else Trigger.MANUAL
+
+
+def run_name(pipeline: Pipeline[Any]) -> Callable[[], str]:
+    """A name like ``得意先 kintone→商奉行 2026-11-22 05:00 スケジュール``, for Prefect to call."""
+
+    def name() -> str:
+        from prefect.context import FlowRunContext
+
+        context = FlowRunContext.get()
+        run = context.flow_run if context else None
+        moment = runtime.scheduled_start_time or now()
+        trigger = trigger_of(bool(run and run.auto_scheduled), run.tags if run else ())
+        return f"{pipeline.service} {moment.astimezone(JST):%Y-%m-%d %H:%M} {trigger}"
+
+    return name
+
+
+@contextlib.asynccontextmanager
+async def _tolerant(what: str) -> Any:
+    """A page that cannot be written never changes how a run ends: the store has it all."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 (Prefect's client raises many kinds)
+        _log.warning("%s was not written: %s", what, type(error).__name__)
+
+
+def progress_report(connection: str) -> Callable[[str, int, int | None], Awaitable[None]]:
+    """Shows how far a run is, as one progress artifact; created when there is something to show."""
+    artifact: UUID | None = None
+
+    async def report(stage: str, done: int, total: int | None) -> None:
+        nonlocal artifact
+        percent = min(100.0, done / total * 100) if total else 0.0
+        words = f"{stage} {done:,}" + (f" / {total:,} 件" if total else " 件")
+        _log.info(words)
+        async with _tolerant("progress"):
+            if artifact is None:
+                artifact = await acreate_progress_artifact(
+                    progress=percent, key=f"progress-{connection}", description=words
+                )
+            else:
+                await aupdate_progress_artifact(artifact, percent, description=words)
+
+    return report
+
+
+async def show_result(
+    row: RunRow, counts: Counts, result: Result, message: str, error: AppConnectError | None
+) -> None:
+    """Artifact 結果: counts as a table, and what to do when something went wrong."""
+    numbers = " | ".join(f"{n:,}" for n in astuple(counts))
+    lines = [
+        f"## {result}",
+        "",
+        "| 取得 | 登録 | 更新 | 変更なし | エラー | 確認待ち |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: |",
+        f"| {numbers} |",
+        "",
+        message,
+    ]
+    if error is not None:
+        lines += [
+            "",
+            f"### {error.code} {error.title}",
+            f"- **何が起きたか**: {error.happened}",
+            f"- **データの状態**: {error.safe}",
+            "- **対処**:",
+            *(f"    {n}. {step}" for n, step in enumerate(error.next_steps, 1)),
+        ]
+        if error.detail.as_dict():
+            lines.append(f"- **詳細**: {error.detail}")
+    async with _tolerant("結果"):
+        await acreate_markdown_artifact(
+            "\n".join(lines), key=f"result-{row.connection}", description=f"結果: {row.service}"
+        )
+
+
+async def show_rejects(store: Store, row: RunRow, entity: str) -> Path | None:
+    """Artifact エラー明細, and the same as a CSV that opens in Excel; returns the CSV's path."""
+    found = await store.do(rejects.listed, row.connection, run=row.id)
+    if not found:
+        return None
+    lines = [[r.source_key, r.label, r.code, r.title, r.item, r.reason, r.remedy] for r in found]
+    path = _export(f"{row.connection}-{entity}-{row.id}.csv", REJECT_COLUMNS, lines)
+    more = f"（先頭 {TABLE_ROWS} 件）" if len(lines) > TABLE_ROWS else ""
+    where = f" CSV: {path}" if path else ""
+    async with _tolerant("エラー明細"):
+        await acreate_table_artifact(
+            [dict(zip(REJECT_COLUMNS, line, strict=True)) for line in lines[:TABLE_ROWS]],
+            key=f"rejects-{row.connection}",
+            description=f"エラー明細: {row.service} {len(lines):,} 件{more}{where}",
+        )
+    return path
+
+
+def _export(name: str, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> Path | None:
+    folder = os.environ.get(EXPORT_VARIABLE)
+    if not folder:
+        return None
+    path = Path(folder) / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
+        path.write_bytes(cp932_csv(columns, lines))
+    except OSError as error:
+        _log.warning("The CSV was not written: %s", error.strerror)
+        return None
+    return path
+
+
+async def show_preview(
+    store: Store, row: RunRow, planned: Sequence[Planned], counts: Counts
+) -> None:
+    """Artifact プレビュー of a dry run: what would be sent, and what would be rejected."""
+    words = {"created": "登録", "updated": "更新"}
+    table = [{"処理": words[p.action], **p.values} for p in planned]
+    async with _tolerant("プレビュー"):
+        await acreate_table_artifact(
+            table or [{"処理": "送るデータはありません"}],
+            key=f"preview-{row.connection}",
+            description=(
+                f"プレビュー（何も送っていません）: 登録 {counts.created:,} / "
+                f"更新 {counts.updated:,}（先頭 {len(table):,} 件）"
+            ),
+        )
+    bad = await store.do(_previewed_rejects, row.id)
+    if bad:
+        async with _tolerant("エラー明細"):
+            await acreate_table_artifact(
+                [dict(zip(REJECT_COLUMNS, line, strict=False)) for line in bad[:TABLE_ROWS]],
+                key=f"rejects-{row.connection}",
+                description=f"エラー明細（確認のみ）: {row.service} {len(bad):,} 件",
+            )
+
+
+def _previewed_rejects(db: Connection, run_id: UUID) -> list[list[str]]:
+    rows = db.execute(
+        text("SELECT body FROM staged_page WHERE run_id = :run AND stage = 'preview' ORDER BY seq"),
+        {"run": run_id},
+    )
+    from connectors.kit import catalogue
+
+    found: list[list[str]] = []
+    for (body,) in rows:
+        for source_key, code, item, label, reason in orjson.loads(staging.decompress(bytes(body))):
+            found.append([source_key, label, code, catalogue()[code].title, item, reason])
+    return found
+
+
+def history_line(row: RunRow) -> list[str]:
+    """One run as a line of 処理履歴, in the order of `HISTORY_COLUMNS`."""
+    counts = Counts(
+        row.extracted, row.created, row.updated, row.unchanged, row.rejected, row.pending
+    )
+    error = row.error or {}
+    detail = f"{error['code']} {error['title']}" if "code" in error else ""
+    result = row.result or "実行中"
+    return [
+        row.service,
+        span_text(row.started_at, row.ended_at),
+        row.trigger,
+        f"{result}（確認のみ）" if row.dry_run else result,
+        counts.sentence(),
+        detail,
+    ]
+
+
+async def show_history(store: Store, connection: str) -> None:
+    """Artifact 処理履歴（最近5件）: of all connections, and of this one."""
+    for key, only in (("history", None), (f"history-{connection}", connection)):
+        with store.session() as session:
+            rows = history.recent(session, connection=only, limit=5)
+        async with _tolerant("処理履歴"):
+            await acreate_table_artifact(
+                [dict(zip(HISTORY_COLUMNS, history_line(row), strict=True)) for row in rows],
+                key=key,
+                description="処理履歴（最近5件）" + (f": {only}" if only else ""),
+            )
+
+
+def duration(start: datetime, end: datetime) -> str:
+    """How long a run took, for messages."""
+    return f"{(end - start).total_seconds():.1f} 秒"

@@ -1,0 +1,20 @@
+"""The store: our own books in PostgreSQL, beside Prefect's. See `tables` for what it holds."""
+
+from flows.engine.store.database import Store, migrate
+from flows.engine.store.tables import (
+    ConnectionRow,
+    LedgerRow,
+    RejectRow,
+    RunRow,
+    StagedPage,
+)
+
+__all__ = [
+    "ConnectionRow",
+    "LedgerRow",
+    "RejectRow",
+    "RunRow",
+    "StagedPage",
+    "Store",
+    "migrate",
+]

@@ -1,0 +1,152 @@
+"""The tables of the store (SQLModel). Alembic migrations create them; this is what they hold.
+
+    connection   one row a connection: watermark, lease and fencing number
+    run          one row a run: the 処理履歴, kept longer than Prefect keeps its own
+    staged_page  pages between two stages, compressed; gone when the run has succeeded
+    ledger       what was sent, record by record (design 6)
+    reject       records that could not be posted, with the remedy and the source record
+
+Times are ``timestamptz``. Text columns never hold NUL: PostgreSQL refuses it, so bodies that come
+from a partner are stored as compressed bytes.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, String, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+
+def _moment(*, nullable: bool = False) -> Column[datetime]:
+    return Column(DateTime(timezone=True), nullable=nullable)
+
+
+class ConnectionRow(SQLModel, table=True):
+    """What the engine knows about a connection.
+
+    Attributes:
+        name: Name of the connection block.
+        watermark: Source time up to which every record was seen and handled.
+        lease_owner: Flow run that may load, ``None`` when nobody does.
+        lease_expires: Database time at which the lease lapses.
+        fence: Grows with each lease; a writer with an older number writes nothing.
+    """
+
+    __tablename__ = "connection"
+
+    name: str = Field(primary_key=True)
+    connector: str
+    watermark: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    lease_owner: UUID | None = None
+    lease_expires: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    fence: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, default=0))
+
+
+class RunRow(SQLModel, table=True):
+    """One run; ``id`` is Prefect's flow run id. ``result`` is ``None`` while it is at work."""
+
+    __tablename__ = "run"
+    __table_args__ = (Index("ix_run_connection_started", "connection", "started_at"),)
+
+    id: UUID = Field(primary_key=True)
+    connection: str
+    connector: str
+    service: str
+    trigger: str
+    mode: str
+    dry_run: bool = False
+    business_date: date
+    started_at: datetime = Field(sa_column=_moment())
+    ended_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    result: str | None = None
+    stage: str = "open"
+    position: dict[str, Any] = Field(
+        default_factory=dict, sa_column=Column(JSONB, nullable=False, server_default=text("'{}'"))
+    )
+    extracted: int = 0
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    pending: int = 0
+    message: str = ""
+    error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB, nullable=True))
+
+
+class StagedPage(SQLModel, table=True):
+    """One page between two stages: ``body`` is zstd-compressed, ``records`` its count."""
+
+    __tablename__ = "staged_page"
+
+    run_id: UUID = Field(primary_key=True)
+    stage: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    records: int
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class LedgerRow(SQLModel, table=True):
+    """What was sent for one source record.
+
+    Attributes:
+        source_key: Key of the record at the partner (kintone: the record id).
+        external_key: Key at 奉行クラウド (masters: the code; slips: the 証憑番号 we write).
+        content_hash: 16 bytes over what was sent; equal = nothing to send.
+        state: ``pending`` | ``posted`` | ``rejected`` | ``unsent``; see `flows.engine.ledger`.
+        action: ``created`` | ``updated``: what the last request did.
+    """
+
+    __tablename__ = "ledger"
+    __table_args__ = (
+        Index("ix_ledger_external_key", "connection", "entity", "external_key"),
+        Index(
+            "ix_ledger_open",
+            "connection",
+            "entity",
+            "state",
+            postgresql_where=text("state IN ('pending', 'unsent')"),
+        ),
+    )
+
+    connection: str = Field(primary_key=True)
+    entity: str = Field(primary_key=True)
+    source_key: str = Field(primary_key=True)
+    external_key: str
+    content_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    state: str = Field(sa_column=Column(String, nullable=False))
+    action: str
+    batch_id: UUID
+    run_id: UUID
+    document_ref: str | None = None
+    error: str | None = None
+    updated_at: datetime = Field(sa_column=_moment())
+
+
+class RejectRow(SQLModel, table=True):
+    """A source record that could not be posted; the row goes when the record went through.
+
+    Attributes:
+        holder: Source key of the record that holds the same code (duplicates only).
+        label: How a person recognises the record (code and name).
+        source: The source record, zstd-compressed JSON.
+    """
+
+    __tablename__ = "reject"
+
+    connection: str = Field(primary_key=True)
+    entity: str = Field(primary_key=True)
+    source_key: str = Field(primary_key=True)
+    run_id: UUID
+    code: str
+    item: str = ""
+    label: str = ""
+    reason: str = ""
+    remedy: str = ""
+    holder: str | None = None
+    source: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    first_seen: datetime = Field(sa_column=_moment())
+    last_seen: datetime = Field(sa_column=_moment())

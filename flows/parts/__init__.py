@@ -1,0 +1,1 @@
+"""Sources and sinks that several connector flows share: blocks in, engine interfaces out."""

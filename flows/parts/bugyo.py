@@ -1,0 +1,126 @@
+"""奉行クラウド as a sink of the engine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from blocks import BugyoCredentials
+from connectors.bugyo import (
+    BugyoClient,
+    Customer,
+    Environment,
+    OAuthApp,
+    TokenAuthorizer,
+    any_of,
+    environment,
+    fixed_token,
+)
+from connectors.bugyo.client import IMPORT_BATCH
+from connectors.kit import Authorizer, ReauthorizeError, SettingsError
+from flows.engine.model import RowRefusal, SendOutcome
+from flows.engine.pipeline import Tools
+
+SERVICE = "奉行クラウド"
+_ENVIRONMENTS = {"製品版": "production", "検証環境": "sandbox"}
+
+
+def environment_of(credentials: BugyoCredentials) -> Environment:
+    """The hosts that a block names.
+
+    Raises:
+        SettingsError: ``AC-205``, an address is missing or not acceptable.
+    """
+    if credentials.environment in _ENVIRONMENTS:
+        return environment(_ENVIRONMENTS[credentials.environment])
+    if not credentials.api_url:
+        raise SettingsError("AC-205", "API の URL が空です", service=SERVICE)
+    return Environment("custom", credentials.api_url, credentials.id_url or credentials.api_url)
+
+
+def oauth_app(credentials: BugyoCredentials, tools: Tools) -> OAuthApp:
+    """The OAuth application of a block.
+
+    Raises:
+        SettingsError: ``AC-205``, client id, secret or callback URL is missing.
+    """
+    if not (credentials.client_id and credentials.client_secret and credentials.redirect_uri):
+        raise SettingsError(
+            "AC-205", "クライアントID・秘密キー・コールバックURLが要ります", service=SERVICE
+        )
+    return OAuthApp(
+        environment=environment_of(credentials),
+        subscription_key=credentials.subscription_key.get_secret_value(),
+        client_id=credentials.client_id,
+        client_secret=credentials.client_secret.get_secret_value(),
+        redirect_uri=credentials.redirect_uri,
+        masker=tools.masker,
+    )
+
+
+def _authorizer(credentials: BugyoCredentials, tools: Tools) -> Authorizer:
+    if credentials.fixed_token is not None and credentials.fixed_token.get_secret_value():
+        return fixed_token(credentials.fixed_token.get_secret_value())
+    if credentials.refresh_token is None:
+        raise ReauthorizeError("AC-101", service=SERVICE)
+    app = oauth_app(credentials, tools)
+    return TokenAuthorizer(tools.vault.keeper(credentials), app.refresh, masker=tools.masker)
+
+
+@contextlib.asynccontextmanager
+async def open_bugyo(credentials: BugyoCredentials, tools: Tools) -> AsyncIterator[BugyoClient]:
+    """A client for the credentials of a block.
+
+    Raises:
+        ReauthorizeError: ``AC-101``, nobody has pressed 許可する yet.
+        SettingsError: ``AC-205``, an address is missing or not acceptable.
+    """
+    async with BugyoClient(
+        environment_of(credentials),
+        subscription_key=credentials.subscription_key.get_secret_value(),
+        authorizer=_authorizer(credentials, tools),
+        tenant_id=credentials.tenant_id or None,
+        masker=tools.masker,
+    ) as client:
+        yield client
+
+
+@dataclass(frozen=True)
+class CustomerSink:
+    """得意先 of one tenant, upserted by code."""
+
+    client: BugyoClient
+    batch_size: int = IMPORT_BATCH
+
+    async def fetch(
+        self, keys: Sequence[str], fields: Sequence[str]
+    ) -> Mapping[str, Mapping[str, str]]:
+        """What is registered under these codes."""
+        wanted = [*dict.fromkeys(["code", *fields])]
+        rows = await self.client.export_customers(where=any_of("code", keys), fields=wanted)
+        return {row["code"]: cast("Mapping[str, str]", row) for row in rows}
+
+    async def send(self, rows: Sequence[Mapping[str, Any]]) -> SendOutcome:
+        """Register or update one batch."""
+        outcome = await self.client.import_customers(cast("Sequence[Customer]", rows))
+        refused = {
+            index: RowRefusal(error.code, error.message, error.label)
+            for index, error in outcome.refused.items()
+        }
+        whole = outcome.whole
+        return SendOutcome(
+            refused=refused,
+            others_stored=outcome.others_stored,
+            whole=None if whole is None else RowRefusal(whole.code, whole.message, whole.label),
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_customers(
+    credentials: BugyoCredentials, tools: Tools
+) -> AsyncIterator[CustomerSink]:
+    """The 得意先 of the block's tenant."""
+    async with open_bugyo(credentials, tools) as client:
+        yield CustomerSink(client)
