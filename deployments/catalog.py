@@ -21,7 +21,6 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import (
-    EntrypointType,
     RunnerDeployment,
 )
 from prefect.exceptions import ObjectAlreadyExists
