@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import Connection, func, text, update
 from sqlmodel import Session, col, select
 
-from connectors.kit import FaultError
+from connectors.kit import FaultError, SettingsError
 from flows.engine.clock import business_date, jst_text, now
 from flows.engine.model import Counts, Mode, Result, Trigger
 from flows.engine.store import ConnectionRow, RunRow
@@ -36,10 +36,17 @@ def open_run(
 
     Returns:
         The row; ``position`` is not empty when there is something to resume.
+
+    Raises:
+        SettingsError: ``AC-205``, a connection of another connector has this name.
     """
-    if session.get(ConnectionRow, connection) is None:
+    known = session.get(ConnectionRow, connection)
+    if known is None:
         session.add(ConnectionRow(name=connection, connector=connector))
         session.flush()
+    elif known.connector != connector:
+        # Blocks of two types may carry one name; the ledger must never mix them.
+        raise SettingsError("AC-205", f"接続の名前「{connection}」は、ほかのコネクタが使っています")
     row = session.get(RunRow, run_id)
     if row is None:
         row = RunRow(

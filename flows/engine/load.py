@@ -294,7 +294,8 @@ def _record(db: Connection, run: RunContext, batch: Batch) -> None:
         _keep_rejects(db, run, batch, bad)
     elif bad:
         preview = [(r.source_key, r.code, r.item, r.label, r.reason) for r in bad]
-        seq = 1_000_000 + batch.seq
+        # Beside the previews of the transform, whose pages have the same numbers.
+        seq = batch.seq + (1_000_000 if batch.stage == staging.ROWS else 2_000_000)
         staging.put(db, run.run_id, "preview", seq, len(bad), orjson.dumps(preview))
     staging.remove(db, run.run_id, batch.stage, batch.seq)
     if batch.deferred:
