@@ -16,6 +16,7 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 ARGS   ?=
+SIZE   ?= 100000
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -29,7 +30,7 @@ define install
 $(LOCKED) sh .ci/setup "$(PYTHON)" "$(VENV)" "$(1)" >&2
 endef
 
-.PHONY: run setup test test-ui check format lock clean help
+.PHONY: run setup test docs test-ui bench check format lock clean help
 .DEFAULT_GOAL := help
 
 run: setup
@@ -49,9 +50,15 @@ check:
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
+docs: setup ## pages that are made from data files
+	$(PY) -m connectors.kit.errors_page > docs/errors.ja.md
+
 test-ui: ## browser tests; needs Debian's chromium and Japanese fonts (see .ci/run)
 	@$(call install,ui)
 	$(PY) -m pytest tests/ui $(ARGS)
+
+bench: setup ## the engine beside a bare httpx loop; minutes of full load
+	$(PY) -m bench.customers --size $(SIZE) $(ARGS)
 
 format: ## ruff: fix and format
 	@$(call install,dev)
@@ -75,6 +82,7 @@ help:
 	@echo "make run        ローカル環境を起動します（ARGS=--once で1回だけ実行）"
 	@echo "make test       静的検査とテスト"
 	@echo "make test-ui    ブラウザのテスト"
+	@echo "make bench      速度の測定（SIZE=100000 件）"
 	@echo "make format     コードの整形"
 	@echo "make lock       依存関係の固定（UPGRADE=1 で更新）"
 	@echo "make clean      .venv とキャッシュの削除（データは消えません）"

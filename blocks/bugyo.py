@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
+
+from blocks.form import AUTOMATIC, NEEDED, FormBlock
 
 EnvironmentName = Literal["製品版", "検証環境", "URLを指定"]
 
 
-class BugyoCredentials(Block):
+class BugyoCredentials(FormBlock):
     """Credentials of 奉行クラウド: environment, subscription key, token and 法人.
 
     Example:
@@ -27,9 +28,13 @@ class BugyoCredentials(Block):
     _block_type_name = "奉行クラウド 接続情報"
     _block_type_slug = "bugyo-credentials"
     _description = "奉行クラウドの接続情報（サブスクリプションキー、連携トークン、法人）です。"
+    _logo = "bugyo"
 
     environment: EnvironmentName = Field(
-        default="製品版", title="環境", description="接続する奉行クラウドの環境です。"
+        default="製品版",
+        title="環境",
+        description="接続する奉行クラウドの環境です。",
+        json_schema_extra=NEEDED,
     )
     subscription_key: SecretStr = Field(
         title="サブスクリプションキー",
@@ -45,7 +50,7 @@ class BugyoCredentials(Block):
         title="固定アクセストークン",
         description=(
             "管理ポータル → 外部サービス連携 → 連携アプリケーションで発行したトークンです。"
-            "OBCiDでログインして許可する場合は空欄にします。"
+            "OBCiDでログインして許可する場合は空欄にし、下の3つを入力します。"
         ),
     )
     client_id: str | None = Field(
@@ -65,31 +70,35 @@ class BugyoCredentials(Block):
     )
     access_token: SecretStr | None = Field(
         default=None,
-        title="アクセストークン（自動）",
-        description="「許可する」で自動的に入ります。手で入力する必要はありません。",
+        title="アクセストークン",
+        description="「許可する」で自動的に入ります。",
+        json_schema_extra=AUTOMATIC,
     )
     refresh_token: SecretStr | None = Field(
         default=None,
-        title="リフレッシュトークン（自動）",
-        description="「許可する」で自動的に入ります。手で入力する必要はありません。",
+        title="リフレッシュトークン",
+        description="「許可する」で自動的に入ります。",
+        json_schema_extra=AUTOMATIC,
     )
     token_expires_at: datetime | None = Field(
         default=None,
-        title="アクセストークンの期限（自動）",
-        description="自動的に入ります。手で入力する必要はありません。",
+        title="アクセストークンの期限",
+        description="自動的に入ります。",
+        json_schema_extra=AUTOMATIC,
     )
     token_issued_at: datetime | None = Field(
         default=None,
-        title="連携トークンの更新日時（自動）",
-        description="自動的に入ります。手で入力する必要はありません。",
+        title="連携トークンの更新日時",
+        description="自動的に入ります。",
+        json_schema_extra=AUTOMATIC,
     )
     api_url: str | None = Field(
         default=None,
-        title="API の URL",
+        title="APIのURL",
         description="環境が「URLを指定」のときだけ使います。",
     )
     id_url: str | None = Field(
         default=None,
-        title="ログイン画面の URL",
+        title="ログイン画面のURL",
         description="環境が「URLを指定」のときだけ使います。",
     )

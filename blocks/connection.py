@@ -6,12 +6,16 @@ settings model, so that its form shows exactly what that connector needs.
 
 from __future__ import annotations
 
-from typing import Annotated
+from abc import ABC
+from typing import Annotated, Any, Self
 
 from prefect.blocks.core import Block
-from pydantic import Field, StringConstraints
+from prefect.utilities.names import obfuscate
+from pydantic import Field, SecretStr, StringConstraints
 
 from blocks.bugyo import BugyoCredentials
+from blocks.form import AUTOMATIC, LAST, NEEDED, FormBlock
+from connectors.kit import SettingsError
 
 CRON_DAILY_0500 = "0 5 * * *"
 """Every day at 05:00, the time the original product promises; in `TIMEZONE`."""
@@ -19,8 +23,11 @@ CRON_DAILY_0500 = "0 5 * * *"
 TIMEZONE = "Asia/Tokyo"
 
 
-class Connection(Block):
-    """What every connection has: licence, 奉行クラウド credentials, schedule."""
+class Connection(FormBlock, ABC):
+    """What every connection has: licence, 奉行クラウド credentials, schedule.
+
+    An interface for Prefect: only the connections of connectors are registered and offered.
+    """
 
     _block_type_name = "接続"
     _block_type_slug = "app-connect-connection"
@@ -35,10 +42,68 @@ class Connection(Block):
         examples=["03-0000-0000"],
     )
     bugyo: BugyoCredentials = Field(
-        title="奉行クラウド", description="奉行クラウドの接続情報を選びます。"
+        title="奉行クラウド",
+        description="Blocks で先に作成した、奉行クラウドの接続情報を選びます。",
     )
     schedule: str = Field(
         default=CRON_DAILY_0500,
         title="スケジュール（cron）",
-        description="処理を始める時刻です。日本時間で、既定は毎日5時です。",
+        description=(
+            "自動で処理する時刻を「分 時 日 月 曜日」の順に書きます（日本時間）。"
+            "「0 5 * * *」は毎日5時です。"
+        ),
+        json_schema_extra={**NEEDED, **LAST},
     )
+    block_names: dict[str, str] = Field(
+        default_factory=dict,
+        title="接続情報の名前",
+        description="自動的に入ります。",
+        json_schema_extra=AUTOMATIC,
+    )
+
+    @classmethod
+    async def aload(cls, name: str, validate: bool = True, client: Any = None) -> Self:
+        """Load a connection, with the credentials that it was saved with.
+
+        The edit form of the Prefect UI (seen in 3.8.8) does not know that a field refers to
+        another block: saving the form replaces the reference by a copy in which every secret is
+        ``********``. Such a copy is recognised, and the block that it was made of is loaded.
+
+        Raises:
+            SettingsError: ``AC-205``, it is a copy, and it is not certain of which block.
+            ValueError: there is no connection of this name.
+        """
+        connection: Self = await super().aload(name, validate=validate, client=client)
+        for field, copy in connection._nested().items():
+            if not _is_masked_copy(copy):
+                continue
+            known = connection.block_names.get(field)
+            original: Block | None = None
+            if known is not None:
+                original = await type(copy).aload(known, client=client)
+            if original is None or _visible(original) != _visible(copy):
+                title = cls.model_fields[field].title
+                raise SettingsError("AC-205", f"接続「{name}」の「{title}」を選び直してください")
+            setattr(connection, field, original)
+        return connection
+
+    def remember(self) -> None:
+        """Note which blocks the connection refers to; to be saved by the caller."""
+        names = {f: b._block_document_name for f, b in self._nested().items()}
+        self.block_names = {field: name for field, name in names.items() if name is not None}
+
+    def _nested(self) -> dict[str, Block]:
+        return {field: value for field, value in self if isinstance(value, Block)}
+
+
+def _is_masked_copy(block: Block) -> bool:
+    if getattr(block, "_block_document_name", None) is not None:
+        return False
+    masked = obfuscate("")
+    return any(isinstance(v, SecretStr) and v.get_secret_value() == masked for _, v in block)
+
+
+def _visible(block: Block) -> dict[str, Any]:
+    """What a form shows of a block; equal for a copy and its original, unless one was changed."""
+    shown = type(block).model_json_schema()["properties"]
+    return {f: v for f, v in block if f in shown and not isinstance(v, SecretStr)}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
+from blocks.form import AUTOMATIC, FormBlock
 
-class KintoneCredentials(Block):
+
+class KintoneCredentials(FormBlock):
     """Credentials of kintone: sub-domain and API token, or OAuth.
 
     Example:
@@ -23,7 +24,9 @@ class KintoneCredentials(Block):
 
     _block_type_name = "kintone 接続情報"
     _block_type_slug = "kintone-credentials"
-    _description = "kintone の接続情報（サブドメインと API トークン、または OAuth）です。"
+    _description = "kintone の接続情報（サブドメインと APIトークン、またはOAuth）です。"
+    _logo = "kintone"
+    _manual = "kintone"
 
     subdomain: str = Field(
         title="サブドメイン",
@@ -36,41 +39,45 @@ class KintoneCredentials(Block):
         title="APIトークン",
         description=(
             "アプリの設定 → APIトークンで発行します。「レコード閲覧」を付けてください。"
-            "複数のアプリを使うときはカンマで区切ります。"
+            "OAuthを使う場合は空欄にし、下の3つを入力します。複数のアプリを使うときはカンマで区切ります。"
         ),
     )
     client_id: str | None = Field(
-        default=None, title="クライアントID", description="OAuth を使う場合に入力します。"
+        default=None, title="クライアントID", description="OAuthを使う場合に入力します。"
     )
     client_secret: SecretStr | None = Field(
         default=None,
         title="クライアントシークレット",
-        description="OAuth を使う場合に入力します。",
+        description="OAuthを使う場合に入力します。",
     )
     redirect_uri: str | None = Field(
         default=None,
         title="リダイレクトエンドポイント",
-        description="OAuth を使う場合に、cybozu.com 共通管理に登録したものと同じにします。",
+        description="OAuthを使う場合に、cybozu.com 共通管理に登録したものと同じにします。",
     )
     access_token: SecretStr | None = Field(
         default=None,
-        title="アクセストークン（自動）",
-        description="OAuth の許可で自動的に入ります。手で入力する必要はありません。",
+        title="アクセストークン",
+        description="OAuthの許可で自動的に入ります。",
+        json_schema_extra=AUTOMATIC,
     )
     refresh_token: SecretStr | None = Field(
         default=None,
-        title="リフレッシュトークン（自動）",
-        description="OAuth の許可で自動的に入ります。手で入力する必要はありません。",
+        title="リフレッシュトークン",
+        description="OAuthの許可で自動的に入ります。",
+        json_schema_extra=AUTOMATIC,
     )
     token_expires_at: datetime | None = Field(
         default=None,
-        title="アクセストークンの期限（自動）",
-        description="自動的に入ります。手で入力する必要はありません。",
+        title="アクセストークンの期限",
+        description="自動的に入ります。",
+        json_schema_extra=AUTOMATIC,
     )
     token_issued_at: datetime | None = Field(
         default=None,
-        title="連携トークンの更新日時（自動）",
-        description="自動的に入ります。手で入力する必要はありません。",
+        title="連携トークンの更新日時",
+        description="自動的に入ります。",
+        json_schema_extra=AUTOMATIC,
     )
     guest_space: int | None = Field(
         default=None,

@@ -28,7 +28,14 @@ from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 
 import flows
-from blocks import TIMEZONE, BugyoCredentials, Connection, KintoneCredentials
+from blocks import (
+    CRON_DAILY_0500,
+    TIMEZONE,
+    BugyoCredentials,
+    Connection,
+    KintoneCredentials,
+)
+from blocks.form import tidy
 from deployments.stack.settings import WORK_POOL
 from deployments.worker import AppConnectWorker
 from flows.engine import Pipeline
@@ -95,20 +102,24 @@ def deployment_name(pipeline: Pipeline[Any], connection: str) -> str:
     return f"{pipeline.service} {connection}"
 
 
-def description(pipeline: Pipeline[Any], connection: str) -> str:
+def description(pipeline: Pipeline[Any], connection: str, schedule: str = CRON_DAILY_0500) -> str:
     """What the deployment's page says: what it moves, when, what Run does, where settings are."""
-    return "\n".join(
-        [
-            str(pipeline.connection_type.get_description()),
-            "",
-            "- **いつ**: 毎日 5:00（日本時間）に自動で処理します。",
-            "- **今すぐ実行**: Run → Quick run で、前回から変わったデータを連携します。",
-            "    何度押しても二重に登録することはありません。",
-            "- **条件を指定して実行**: Run → Custom run で、全件・1件・確認のみを選べます。",
-            f"- **設定の変更**: Blocks の「{connection}」を開きます。",
-            "- **結果**: 処理ごとの Artifacts に、結果とエラー明細があります。",
-        ]
-    )
+    daily = schedule == CRON_DAILY_0500
+    when = "毎日 5:00（日本時間）" if daily else f"スケジュール `{schedule}`（日本時間）"
+    block = pipeline.connection_type
+    return f"""\
+{block.get_description()}
+
+- **いつ**: {when}に自動で処理します。
+- **今すぐ実行**: Run → Quick run で、前回から変わったデータを連携します。\
+何度押しても二重に登録することはありません。
+- **条件を指定して実行**: Run → Custom run で、全件・1件・確認のみを選べます。
+- **設定の変更**: Blocks の「{connection}」（{block.get_block_type_name()}）を開き、\
+Edit で変更します。スケジュールを変えたときは、そのあとに `app-connect deploy {connection}` を\
+実行します。
+- **結果**: 処理の Artifacts に、結果・エラー明細・処理履歴があります。\
+この画面の Runs に終わった処理が見えないときは、絞り込みを All run states にします。
+"""
 
 
 TITLES = {
@@ -123,12 +134,18 @@ TITLES = {
 def run_form(flow: Flow[..., Any], connection: str) -> Any:
     """The flow's parameters with Japanese titles.
 
-    The connection cannot be changed: the deployment belongs to it.
+    The connection cannot be changed: the deployment belongs to it. Nothing is required, although
+    every field is marked ``(Optional)`` then: with a required field, Quick run asks first.
     """
     form = copy.deepcopy(flow.parameters)
     for name, schema in form.properties.items():
         schema["title"] = TITLES.get(name, schema.get("title", name))
-    form.properties["connection"] |= {"enum": [connection], "default": connection}
+    form.properties["connection"] |= {
+        "enum": [connection],
+        "default": connection,
+        "description": "この連携が使う接続です。変更できません。",
+    }
+    tidy({"properties": form.properties})
     form.required = []
     return form
 
@@ -149,6 +166,10 @@ async def deploy(connection: Connection, name: str) -> UUID:
     connector = next(
         c for c in connectors().values() if type(connection) is c.pipeline.connection_type
     )
+    # Saving puts back references that the edit form lost (see `Connection.aload`), and gives a
+    # document of an older version the form of this one.
+    connection.remember()
+    await connection.save(name, overwrite=True)
     deployment: RunnerDeployment = await connector.flow.ato_deployment(
         name=deployment_name(connector.pipeline, name),
         schedules=[Cron(connection.schedule, timezone=TIMEZONE)],
@@ -156,7 +177,7 @@ async def deploy(connection: Connection, name: str) -> UUID:
             limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
         ),
         parameters={"connection": name},
-        description=description(connector.pipeline, name),
+        description=description(connector.pipeline, name, connection.schedule),
         tags=["app-connect", connector.pipeline.connector],
         work_pool_name=WORK_POOL,
         entrypoint_type=EntrypointType.MODULE_PATH,

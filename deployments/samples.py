@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from pydantic import SecretStr
 
 from blocks import BugyoCredentials, Connection, KintoneCredentials
@@ -52,9 +50,7 @@ async def sample_connection(urls: StackUrls) -> Connection:
     """
     bugyo, kintone = sample_credentials(urls)
     try:
-        kept = cast(
-            "CustomersFromKintoneConnection", await CustomersFromKintoneConnection.aload(SAMPLE)
-        )
+        kept = await CustomersFromKintoneConnection.aload(SAMPLE)
     except ValueError:
         await bugyo.save(SAMPLE, overwrite=True)
         await kintone.save(SAMPLE, overwrite=True)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import sys
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -30,10 +31,20 @@ from uuid import UUID
 
 import anyio
 import anyio.abc
+import psutil
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.exceptions import InfrastructureNotFound
 from prefect.flows import load_flow_from_flow_run
 from prefect.runner._flow_run_executor import FlowRunExecutorContext
 from prefect.runner._process_manager import ProcessHandle
+from prefect.states import Crashed
 from prefect.workers.base import (
     BaseJobConfiguration,
     BaseVariables,
@@ -51,6 +62,7 @@ PRELOAD = "deployments.stack.preload"
 
 _POLL_SECONDS = 0.05
 _STOPPED = "ワーカーが停止したため、処理を中断しました。"
+_LOST = "ワーカーと処理が同時に停止しました（電源断など）。次回の処理が続きを行います。"
 
 
 def _warm_context() -> BaseContext:
@@ -183,15 +195,28 @@ async def _polled_to_end(process: BaseProcess) -> None:
         await anyio.sleep(_POLL_SECONDS)
 
 
-class _PidStatus:
-    """Hands the pid of a started process to the worker's bookkeeping."""
+def _infrastructure(pid: int) -> str:
+    """What Prefect keeps as the place of a run: the machine and the process."""
+    return f"{socket.gethostname()}:{pid}"
 
-    def __init__(self, outer: anyio.abc.TaskStatus[int]) -> None:
+
+def _alive(pid: int) -> bool:
+    """Whether the process is there and more than a corpse that nobody has collected."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+class _PidStatus:
+    """Hands the place of a started process to the worker's bookkeeping."""
+
+    def __init__(self, outer: anyio.abc.TaskStatus[Any]) -> None:
         self._outer = outer
 
     def started(self, value: ProcessHandle | None = None) -> None:
         if value is not None and value.pid is not None:
-            self._outer.started(value.pid)
+            self._outer.started(_infrastructure(value.pid))
 
 
 class AppConnectWorker(BaseWorker[BaseJobConfiguration, BaseVariables, AppConnectWorkerResult]):
@@ -232,7 +257,30 @@ class AppConnectWorker(BaseWorker[BaseJobConfiguration, BaseVariables, AppConnec
             await executors.__aexit__(type(exc), exc, exc.__traceback__)
             raise
         self._executors = executors
+        await self._bury_the_dead()
         return self
+
+    async def _bury_the_dead(self) -> None:
+        """Runs that this machine was at when it lost power, worker and all, end as Crashed.
+
+        Nobody was left to report them, and a run that counts as Running keeps the only slot of
+        its deployment: the next one would wait five minutes for it.
+        """
+        here = f"{socket.gethostname()}:"
+        runs = await self.client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(
+                    type=FlowRunFilterStateType(
+                        any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+                    )
+                )
+            ),
+            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[self._work_pool_name])),
+        )
+        for run in runs:
+            place = run.infrastructure_pid or ""
+            if place.startswith(here) and not _alive(int(place.removeprefix(here))):
+                await self.client.set_flow_run_state(run.id, Crashed(message=_LOST))
 
     async def __aexit__(self, *exc_info: Any) -> None:  # noqa: PYI036 - as in the base class
         """End the runs first, then what supervised them."""
@@ -276,7 +324,8 @@ class AppConnectWorker(BaseWorker[BaseJobConfiguration, BaseVariables, AppConnec
         if execution is None or execution.status_code is None:
             raise RuntimeError("Failed to start flow run process.")
         return AppConnectWorkerResult(
-            status_code=execution.status_code, identifier=str(execution.handle.pid)
+            status_code=execution.status_code,
+            identifier=_infrastructure(execution.handle.pid or 0),
         )
 
     async def drain(self, process: BaseProcess) -> None:
@@ -305,7 +354,7 @@ class AppConnectWorker(BaseWorker[BaseJobConfiguration, BaseVariables, AppConnec
         """
         del configuration
         for process in list(self.children.values()):
-            if str(process.pid) == infrastructure_pid:
+            if _infrastructure(process.pid or 0) == infrastructure_pid:
                 process.terminate()
                 with anyio.move_on_after(grace_seconds):
                     await _polled_to_end(process)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from prefect import State, flow
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from blocks import Connection, KintoneCredentials
-from connectors.bugyo import customer_validator
+from blocks import NEEDED, Connection, FormModel, KintoneCredentials
+from connectors.bugyo import Customer, customer_validator
 from connectors.bugyo.registry import resource
 from connectors.kit.text import (
+    all_clean,
     clean_text,
     cp932_problems,
     kana_full,
@@ -37,10 +38,8 @@ _ITEMS = (
 )
 
 
-class CustomerSettings(BaseModel):
+class CustomerSettings(FormModel):
     """設定: which app, which records, which field goes to which item."""
-
-    model_config = ConfigDict(extra="forbid")
 
     app: str = Field(
         title="アプリID",
@@ -59,12 +58,14 @@ class CustomerSettings(BaseModel):
         title="得意先コード ←",
         description="得意先コードが入っているフィールドのフィールドコードです。",
         min_length=1,
+        json_schema_extra=NEEDED,
     )
     name: str = Field(
         default="得意先名",
         title="得意先名 ←",
         description="得意先名が入っているフィールドのフィールドコードです。",
         min_length=1,
+        json_schema_extra=NEEDED,
     )
     short_name: str = Field(
         default="略称",
@@ -115,6 +116,7 @@ class CustomerSettings(BaseModel):
         default="エラーにする",
         title="使えない文字",
         description="絵文字など、奉行クラウドで使えない文字（Shift_JIS にない文字）の扱いです。",
+        json_schema_extra=NEEDED,
     )
     overlap_minutes: int = Field(
         default=1,
@@ -122,6 +124,7 @@ class CustomerSettings(BaseModel):
         description="前回の最終更新日時からさかのぼって読み直す時間です。",
         ge=1,
         le=1440,
+        json_schema_extra=NEEDED,
     )
 
     def mapping(self) -> dict[str, str]:
@@ -144,9 +147,10 @@ class CustomersFromKintoneConnection(Connection):
     _block_type_name = "接続: 得意先 kintone→商奉行"
     _block_type_slug = "customers-from-kintone"
     _description = "kintone の顧客アプリを、商奉行クラウドの得意先に連携する接続です。"
+    _manual = "kintone"
 
     kintone: KintoneCredentials = Field(
-        title="kintone", description="kintone の接続情報を選びます。"
+        title="kintone", description="Blocks で先に作成した、kintone の接続情報を選びます。"
     )
     settings: CustomerSettings = Field(
         title="設定", description="連携するアプリと、項目の対応です。"
@@ -160,6 +164,8 @@ class CustomerTransform:
         mapping = settings.mapping()
         self.fields = tuple(mapping)
         self._plan = list(mapping.items())
+        self._codes = [name for name in mapping if name in ("code", "billing_code")]
+        self._texts = [name for name in mapping if name not in self._codes]
         self._width = settings.code_width
         self._replace = settings.unencodable == "置き換える"
         self._validate = customer_validator(self.fields)
@@ -167,21 +173,22 @@ class CustomerTransform:
 
     def __call__(self, source_key: str, record: Mapping[str, Any]) -> Row | Reject:
         """The row, or the reject that says what is wrong."""
-        values: dict[str, str] = {}
-        for name, field_code in self._plan:
-            text = text_of(record, field_code)
-            if name in ("code", "billing_code"):
-                values[name] = normalise_code(text, width=self._width)
-            else:
-                values[name] = kana_full(to_cp932_twins(clean_text(text, multiline=False)))
+        values = {name: text_of(record, field_code) for name, field_code in self._plan}
+        clean = all_clean(values.values())
+        if not clean:
+            for name in self._texts:
+                text = clean_text(values[name], multiline=False)
+                values[name] = kana_full(to_cp932_twins(text))
+        for name in self._codes:
+            values[name] = normalise_code(values[name], width=self._width)
         code = values["code"]
         if not any(values.values()):
             return Reject(source_key, "AC-808", label=f"レコード {source_key}")
         if values.get("billing_code") == "":
             values["billing_code"] = code
-        if (problem := self._unencodable(source_key, values)) is not None:
+        if not clean and (problem := self._unencodable(source_key, values)) is not None:
             return problem
-        violations = self._validate({**values})  # type: ignore[typeddict-item]
+        violations = self._validate(cast("Customer", values))
         if violations:
             first = violations[0]
             return Reject(

@@ -10,15 +10,7 @@ from connectors.bugyo.models import (
     RowError,
     Tenant,
 )
-from connectors.bugyo.oauth import (
-    OAuthApp,
-    Refresh,
-    TokenAuthorizer,
-    TokenKeeper,
-    Tokens,
-    authorization_url,
-    fixed_token,
-)
+from connectors.bugyo.oauth import OAuthApp, authorization_url, fixed_token
 from connectors.bugyo.registry import (
     Assumption,
     Item,
@@ -44,13 +36,9 @@ __all__ = [
     "Item",
     "OAuthApp",
     "Operation",
-    "Refresh",
     "Resource",
     "RowError",
     "Tenant",
-    "TokenAuthorizer",
-    "TokenKeeper",
-    "Tokens",
     "Validator",
     "Violation",
     "any_of",

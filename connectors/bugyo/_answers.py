@@ -6,6 +6,7 @@ of ``registry/answers.toml`` refine it, and the raw text is kept for the person 
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ KEPT_CHARACTERS = 500
 _NOTHING = (b"", b"null", b"[]", b"{}")
 _REFUSALS = (400, 409, 413, 422)
 _SECONDS = re.compile(r"try again in (\d+) second", re.IGNORECASE)
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _QUOTA = re.compile(r"replenished in (\d+):(\d\d):(\d\d)", re.IGNORECASE)
 
 
@@ -55,8 +57,10 @@ class AnswerReader:
     imports: frozenset[str] = frozenset()
 
     def text(self, answer: Answer) -> str:
-        """The vendor's own words, without secrets."""
-        raw = answer.body[: KEPT_CHARACTERS * 8].decode("utf-8", "replace")
+        """The vendor's own words, without secrets; of a web page what a person would read."""
+        raw = answer.body[: KEPT_CHARACTERS * 8].decode("utf-8", "replace").strip()
+        if raw.startswith("<"):
+            raw = " ".join(html.unescape(_MARKUP.sub(" ", raw)).split())
         return self.masker.mask(raw).strip()[:KEPT_CHARACTERS]
 
     def detail(self, answer: Answer) -> ErrorDetail:
@@ -96,7 +100,9 @@ class AnswerReader:
         if 400 <= status < 500:
             if _says("tenant", text):
                 return self._error("AC-204", answer, Failure.REFUSED)
-            return self._error("AC-205", answer, Failure.REFUSED, subject=text[:100])
+            errors = list(_entries(_parsed(answer)))
+            said = self.masker.mask(_first(errors[0], "message")) if errors else text
+            return self._error("AC-205", answer, Failure.REFUSED, subject=said[:100].rstrip("。"))
         if status >= 500:
             return self._error("AC-301", answer, Failure.SERVER)
         return self._error("AC-303", answer, Failure.UNREADABLE)
@@ -135,7 +141,8 @@ class AnswerReader:
             registry: Translates item codes of errors.
 
         Raises:
-            UnknownOutcomeError: ``AC-402``, accepted, but with errors that name no row we sent.
+            UnknownOutcomeError: ``AC-402``, accepted, but with errors that name no row we sent, or
+                with a result in words that nobody has told us.
         """
         stored = httpx.codes.is_success(answer.status)
         refused: dict[int, RowError] = {}
@@ -150,7 +157,7 @@ class AnswerReader:
             else:
                 refused[row] = error
         detail = self.detail(answer)
-        if stored and strays:
+        if stored and (strays or _unclear(_parsed(answer))):
             raise UnknownOutcomeError("AC-402", detail=detail, failure=Failure.UNREADABLE)
         whole = None
         if not stored and not refused:
@@ -186,11 +193,46 @@ def _entries(body: Any) -> Iterator[dict[str, Any]]:
         if not isinstance(entry, dict):
             continue
         nested = entry.get("errors")
-        if isinstance(nested, list):
+        if isinstance(nested, list) and nested:
             outer = {name: value for name, value in entry.items() if name != "errors"}
             yield from ({**outer, **each} for each in nested if isinstance(each, dict))
-        elif _first(entry, "message"):
+        elif (accepted := _accepted(entry)) is False or (
+            accepted is None and _first(entry, "message")
+        ):
             yield entry
+
+
+def _accepted(entry: Mapping[str, Any]) -> bool | None:
+    """What the word in a result says; ``None`` = there is none, or it is not known."""
+    answers = data("answers")
+    word = next((entry[name] for name in answers["results"]["word"] if name in entry), None)
+    lowered = str(word).lower()
+    if lowered in answers["results"]["accepted"] or lowered in answers["job"]["done"]:
+        return True
+    refused = lowered in answers["results"]["refused"] or lowered in answers["job"]["failed"]
+    return False if refused else None
+
+
+def _unclear(body: Any) -> bool:
+    """Whether a success says something beside its rows that is neither yes nor no.
+
+    An error inside a 200, or a result word that is not in ``answers.toml``: what was stored is then
+    for a look-up to say, never for a guess.
+    """
+    words = data("answers")["results"]["word"]
+    if isinstance(body, dict):
+        says = any(name in body for name in words) or bool(_first(body, "message"))
+        lists = [body.get(name) for name in data("answers")["errors"]["lists"]]
+        # Errors by row speak for themselves, whatever word stands above them.
+        named = any(isinstance(each, list) and each for each in lists)
+        if says and not named and _accepted(body) is not True:
+            return True
+        return any(_unclear(each) for each in lists if isinstance(each, list))
+    return any(
+        any(name in entry for name in words) and _accepted(entry) is None
+        for entry in (body if isinstance(body, list) else ())
+        if isinstance(entry, dict)
+    )
 
 
 def _row_errors(body: Any) -> list[tuple[int | None, dict[str, Any]]]:

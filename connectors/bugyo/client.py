@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
@@ -11,7 +11,7 @@ from connectors.bugyo._answers import AnswerReader, is_nothing
 from connectors.bugyo.environment import SERVICE, Environment
 from connectors.bugyo.filters import Filter
 from connectors.bugyo.models import Customer, ImportOutcome, Tenant
-from connectors.bugyo.registry import operation, resource
+from connectors.bugyo.registry import Operation, Resource, operation, resource
 from connectors.kit import (
     Answer,
     ApiClient,
@@ -41,6 +41,7 @@ _CODES = _CUSTOMER.codes
 _SEARCH_TENANT = operation("SearchTenant")
 _EXPORT_CUSTOMER = operation("ExportCustomer")
 _IMPORT_CUSTOMER = operation("ImportCustomer")
+_IMPORTS = frozenset({_IMPORT_CUSTOMER.endpoint, operation("ImportJournalSlip").endpoint})
 
 IMPORT_BATCH = _IMPORT_CUSTOMER.max_rows or 1
 """Rows that a caller should give one `BugyoClient.import_customers` call."""
@@ -57,6 +58,9 @@ class BugyoClient:
         masker: Shared with the caller, so that logs know the secrets too.
         verify: TLS verification, as httpx takes it.
         profile: Time-outs, limits, policies.
+
+    Attributes:
+        answers: Reads answers; for the modules of this package.
 
     Every method raises the kit's taxonomy: ``AC-101`` token refused and not renewable, ``AC-103``
     subscription key, ``AC-201`` address, ``AC-204`` tenant, ``AC-205`` the request as such,
@@ -77,15 +81,13 @@ class BugyoClient:
         self._tenant_id = tenant_id
         masker = masker or Masker()
         masker.add(subscription_key)
-        self._answers = AnswerReader(
-            masker,
-            host=urlsplit(environment.api_base).netloc,
-            imports=frozenset({_IMPORT_CUSTOMER.endpoint}),
+        self.answers = AnswerReader(
+            masker, host=urlsplit(environment.api_base).netloc, imports=_IMPORTS
         )
         self._api = ApiClient(
             profile,
             environment.api_base,
-            classify=self._answers.classify,
+            classify=self.answers.classify,
             authorizer=authorizer,
             headers={SUBSCRIPTION_KEY_HEADER: subscription_key},
             secrets=masker,
@@ -134,22 +136,7 @@ class BugyoClient:
             KeyError: there is no such field.
             FaultError: ``AC-303``, a row lacks a field that was asked for.
         """
-        columns = [(name, _CODES[name]) for name in fields]
-        body: dict[str, Any] = {
-            "sort": [_sort_key(each) for each in sort],
-            "itemList": [code for _, code in columns],
-        }
-        if where is not None:
-            body["filter"] = where.encode(_CODES)
-        answer = await self._business(_EXPORT_CUSTOMER.path, "read", body)
-        try:
-            found = [{name: row[code] for name, code in columns} for row in _rows(answer)]
-        except KeyError:
-            raise FaultError("AC-303", detail=answer.detail, failure=Failure.UNREADABLE) from None
-        for customer in found:
-            for name, value in customer.items():
-                if type(value) is not str:  # [I] that every value is a string
-                    customer[name] = "" if value is None else str(value)
+        found, _ = await self.export(_EXPORT_CUSTOMER, _CUSTOMER, where, fields, sort)
         return cast("list[Customer]", found)
 
     async def import_customers(self, rows: Sequence[Customer]) -> ImportOutcome:
@@ -170,14 +157,55 @@ class BugyoClient:
             return ImportOutcome()
         codes = _CODES
         body = {"dataList": [{codes[name]: row[name] for name in row} for row in rows]}  # type: ignore[literal-required]
-        answer = await self._business(_IMPORT_CUSTOMER.path, "post", body)
-        return self._answers.outcome(answer, len(rows), _CUSTOMER)
+        answer = await self.call(_IMPORT_CUSTOMER, "post", body)
+        return self.answers.outcome(answer, len(rows), _CUSTOMER)
 
-    async def _business(self, path: str, kind: Kind, body: dict[str, Any]) -> Answer:
+    async def export(
+        self,
+        export: Operation,
+        registry: Resource,
+        where: Filter | None,
+        fields: Sequence[str],
+        sort: Sequence[str],
+    ) -> tuple[list[dict[str, str]], Answer]:
+        """Rows of any resource by English field names, for the modules of this package.
+
+        Returns:
+            The rows, each with exactly ``fields``, and the answer they came in.
+
+        Raises:
+            KeyError: there is no such field.
+            FaultError: ``AC-303``, a row lacks a field that was asked for.
+        """
+        codes = registry.codes
+        columns = [(name, codes[name]) for name in fields]
+        body: dict[str, Any] = {
+            "sort": [_sort_key(each, codes) for each in sort],
+            "itemList": [code for _, code in columns],
+        }
+        if where is not None:
+            body["filter"] = where.encode(codes)
+        answer = await self.call(export, "read", body)
+        try:
+            found = [{name: row[code] for name, code in columns} for row in _rows(answer)]
+        except KeyError:
+            raise FaultError("AC-303", detail=answer.detail, failure=Failure.UNREADABLE) from None
+        for row in found:
+            for name, value in row.items():
+                if type(value) is not str:  # [I] that every value is a string
+                    row[name] = "" if value is None else str(value)
+        return found, answer
+
+    async def call(self, target: Operation, kind: Kind, body: dict[str, Any]) -> Answer:
+        """One business call for the tenant, for the modules of this package.
+
+        Raises:
+            SettingsError: ``AC-204``, no tenant has been chosen.
+        """
         if not self._tenant_id:
             raise SettingsError("AC-204", service=SERVICE)
         return await self._api.request(
-            "POST", path, kind=kind, json=body, headers={TENANT_HEADER: self._tenant_id}
+            "POST", target.path, kind=kind, json=body, headers={TENANT_HEADER: self._tenant_id}
         )
 
 
@@ -197,6 +225,6 @@ def _string(row: dict[str, Any], key: str, answer: Answer) -> str:
     return value
 
 
-def _sort_key(key: str) -> str:
+def _sort_key(key: str, codes: Mapping[str, str]) -> str:
     name, _, direction = key.partition(" ")
-    return f"{_CODES[name]} {direction}".rstrip()
+    return f"{codes[name]} {direction}".rstrip()

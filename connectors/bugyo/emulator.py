@@ -4,8 +4,11 @@ Where the contract knows the answer the emulator follows it to the letter; where
 ([?]), `EmulatorSettings` switches between the plausible variants. Routes below ``/__emulator__/``:
 
 ======================================  ========================================================
-``GET /books``                          per tenant: customers, imports, writes per code
+``GET /books``                          per tenant: customers, imports, writes per code, slips
 ``GET|PUT /tenants/{id}/customers``     full rows in our field names; PUT seeds without checks
+``GET /tenants/{id}/slips``             rows of 仕訳伝票 in our field names
+``DELETE /tenants/{id}/slips/{key}``    the slips of a 証憑番号, as if a person deleted them
+``GET|PATCH /tenants/{id}/masters``     codes that slips may use; PATCH adds some
 ``GET|PATCH /settings``                 `EmulatorSettings`
 ``POST /revoke``                        ``{"token": …}`` or ``{"tenant": …}`` or ``{}`` = all
 ``POST /expire``                        every access token expires now
@@ -30,12 +33,12 @@ from connectors.bugyo._emulator_accounts import Accounts, Application, Grant
 from connectors.bugyo._emulator_customers import (
     CUSTOMER,
     CustomerBook,
-    ImportResult,
     Refusal,
     encode,
 )
 from connectors.bugyo._emulator_login import Login, json_answer, json_body
 from connectors.bugyo._emulator_settings import EmulatorSettings
+from connectors.bugyo._emulator_slip_desk import Handler, SlipDesk, import_reply
 from connectors.bugyo.models import Customer, Tenant
 from connectors.bugyo.registry import operation
 from connectors.kit.emulator import CONTROL, Emulator
@@ -118,6 +121,8 @@ class BugyoEmulator(Emulator):
         own = tuple(tenants)
         self.tenants = {tenant.id: tenant for tenant in (*own, *foreign)}
         self.customers = {tenant: CustomerBook(clock) for tenant in self.tenants}
+        self._slips = SlipDesk(self.tenants, lambda: self.settings)
+        self.journals = self._slips.journals
         allowed = frozenset(tenant.id for tenant in own)
         self.accounts = Accounts(
             subscription_keys={DEMO_SUBSCRIPTION_KEY, DEMO_SECONDARY_KEY},
@@ -132,12 +137,14 @@ class BugyoEmulator(Emulator):
         names = [tenant.name for tenant in own]
         self._login = Login(self.accounts, lambda: self.settings, names)
         self._window = (0, 0)
-        self._operations: dict[str, Callable[[Request, Grant, bytes], Response]] = {
-            operation("SearchTenant").path.lower(): self._search_tenant,
-            operation("ExportCustomer").path.lower(): self._export_customer,
-            operation("ImportCustomer").path.lower(): self._import_customer,
+        handlers: dict[str, Handler] = {
+            "ExportCustomer": self._export_customer,
+            "ImportCustomer": self._import_customer,
+            **self._slips.operations(),
         }
+        self._operations = {operation(each).path.lower(): handlers[each] for each in handlers}
         self.api.include_router(self._steering())
+        self.api.include_router(self._slips.steering(), prefix=CONTROL)
         # One route for everything else: the gateway matches paths without regard to case.
         self.api.add_route("/{path:path}", self._gateway, methods=["GET", "POST", "PUT", "DELETE"])
 
@@ -165,7 +172,7 @@ class BugyoEmulator(Emulator):
         return self.accounts.pair(application, redirect_uri, *lives)
 
     def books(self) -> dict[str, Any]:
-        """Per tenant: customers, import calls that stored, and how often each code was written."""
+        """Per tenant: customers, imports that stored, how often each code was written; 仕訳伝票."""
         return {
             "tenants": {
                 tenant: {
@@ -175,6 +182,7 @@ class BugyoEmulator(Emulator):
                 }
                 for tenant, book in self.customers.items()
             },
+            "journals": self._slips.books(),
             "refreshes": self.accounts.refreshes,
         }
 
@@ -235,7 +243,8 @@ class BugyoEmulator(Emulator):
             return await self._login.authorize(request)
         handler = self._operations.get(path)
         is_token = path == operation("Token").path.lower()
-        if request.method != "POST" or (handler is None and not is_token):
+        is_search = path == operation("SearchTenant").path.lower()
+        if request.method != "POST" or not (handler or is_token or is_search):
             return _gateway_error(404, "Resource not found")
         key = request.headers.get("x-obc-subscriptionkey")
         if key not in self.accounts.subscription_keys:
@@ -243,7 +252,7 @@ class BugyoEmulator(Emulator):
         if wait := self._throttled():
             message = f"Rate limit is exceeded. Try again in {wait} seconds."
             return _gateway_error(429, message, {"retry-after": str(wait)})
-        if handler is None:
+        if is_token:
             return await self._login.token(request)
         grant = self.accounts.grant_of(request.headers.get("authorization"))
         if grant is None:
@@ -252,8 +261,13 @@ class BugyoEmulator(Emulator):
                 [{"code": "E0401", "message": "アクセストークンが無効です。"}],
                 {"www-authenticate": 'Bearer error="invalid_token"'},
             )
+        if handler is None:
+            return self._search_tenant(grant)
+        tenant = self._tenant(request, grant)
+        if isinstance(tenant, Response):
+            return tenant
         try:
-            return handler(request, grant, await request.body())
+            return handler(tenant, _body(request, await request.body()))
         except Refusal as refused:
             return _refuse(400, refused.errors)
 
@@ -269,7 +283,7 @@ class BugyoEmulator(Emulator):
 
     # --- business ------------------------------------------------------------------------------
 
-    def _search_tenant(self, request: Request, grant: Grant, body: bytes) -> Response:  # noqa: ARG002
+    def _search_tenant(self, grant: Grant) -> Response:
         found = [self.tenants[each] for each in self.tenants if each in grant.tenants]
         return json_answer(
             [
@@ -284,40 +298,20 @@ class BugyoEmulator(Emulator):
             ]
         )
 
-    def _export_customer(self, request: Request, grant: Grant, body: bytes) -> Response:
-        book = self._book(request, grant)
-        if isinstance(book, Response):
-            return book
-        return Response(encode(book.export(_body(request, body))), media_type=_JSON)
+    def _export_customer(self, tenant: str, body: Any) -> Response:
+        return Response(encode(self.customers[tenant].export(body)), media_type=_JSON)
 
-    def _import_customer(self, request: Request, grant: Grant, body: bytes) -> Response:
-        book = self._book(request, grant)
-        if isinstance(book, Response):
-            return book
-        result = book.take(
-            _body(request, body),
-            mode=self.settings.import_mode,
+    def _import_customer(self, tenant: str, body: Any) -> Response:
+        mode = self.settings.import_mode
+        result = self.customers[tenant].take(
+            body,
+            mode="partial_200" if mode == "partial_207" else mode,
             max_rows=self.settings.max_rows,
         )
-        return self._import_reply(result)
+        return import_reply(result, self.settings)
 
-    def _import_reply(self, result: ImportResult) -> Response:
-        if self.settings.import_reply == "rows":
-            rows: list[dict[str, Any]] = [
-                {"rowNo": number, "result": "OK"} for number in range(1, result.rows + 1)
-            ]
-            for error in result.errors:
-                row = rows[error["rowNo"] - 1]
-                row["result"] = "NG"
-                row.setdefault("errors", []).append(
-                    {name: value for name, value in error.items() if name != "rowNo"}
-                )
-            return json_answer(rows)
-        if result.errors:
-            return json_answer({"errors": result.errors})
-        return Response(b"[]" if self.settings.import_reply == "list" else b"", media_type=_JSON)
-
-    def _book(self, request: Request, grant: Grant) -> CustomerBook | Response:
+    @staticmethod
+    def _tenant(request: Request, grant: Grant) -> str | Response:
         tenant = request.headers.get("x-obc-tenantid")
         if not tenant:
             message = "X-OBC-TenantID ヘッダーを指定してください。"
@@ -325,7 +319,7 @@ class BugyoEmulator(Emulator):
         if tenant not in grant.tenants:
             message = "指定されたテナントは使用できません。"
             return _refuse(403, [{"code": "E0403", "message": message}])
-        return self.customers[tenant]
+        return tenant
 
 
 _KEY_MISSING = (

@@ -52,7 +52,10 @@ def environment(name: str) -> Environment:
 
 
 def _acceptable(base: str) -> bool:
-    parts = urlsplit(base)
+    try:
+        parts = urlsplit(base)
+    except ValueError:
+        return False
     if parts.username or parts.query or parts.fragment or parts.path not in ("", "/"):
         return False
     if parts.scheme == "https":

@@ -2,17 +2,15 @@
 
 A refresh token may work once (contract 2.3: unknown, so assumed). Therefore the newest pair is
 always kept, a refresh leaves once and is never repeated by the HTTP layer, and who may refresh is
-the `TokenKeeper`'s matter: it holds the lease that makes it single-flight across processes and
-saves the new pair before anybody uses it.
+the `connectors.kit.TokenKeeper`'s matter.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from datetime import timedelta
 from urllib.parse import urlencode, urlsplit
 
 import orjson
@@ -20,7 +18,7 @@ import orjson
 from connectors.bugyo._answers import AnswerReader
 from connectors.bugyo.client import PROFILE, SUBSCRIPTION_KEY_HEADER
 from connectors.bugyo.environment import Environment
-from connectors.bugyo.registry import data, operation
+from connectors.bugyo.registry import operation
 from connectors.kit import (
     Answer,
     ApiClient,
@@ -35,62 +33,7 @@ from connectors.kit import (
     WaitError,
     error_for,
 )
-
-EARLY_REFRESH = timedelta(seconds=data("environments")["tokens"]["early_refresh"])
-"""A token is renewed this long before it expires, when the server said when that is."""
-
-Clock = Callable[[], datetime]
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """連携トークン: what a consent gave us.
-
-    Attributes:
-        access_token: For the ``Authorization`` header. Not in the repr.
-        refresh_token: For the next pair; may work once. Not in the repr.
-        issued_at: Aware; our clock when the answer came.
-        expires_at: Aware; ``None`` when the server did not say: the 401 is the signal then.
-    """
-
-    access_token: str = field(repr=False)
-    refresh_token: str = field(repr=False)
-    issued_at: datetime
-    expires_at: datetime | None = None
-
-    def due(self, now: datetime, margin: timedelta = EARLY_REFRESH) -> bool:
-        """Whether it is time to renew: within ``margin`` of the end, at most half of the life."""
-        if self.expires_at is None:
-            return False
-        return now >= self.expires_at - min(margin, (self.expires_at - self.issued_at) / 2)
-
-    def expired(self, now: datetime) -> bool:
-        """Whether the access token is certainly of no use any more."""
-        return self.expires_at is not None and now >= self.expires_at
-
-
-Refresh = Callable[[Tokens], Awaitable[Tokens]]
-"""Turns a pair into the next one; `OAuthApp.refresh`."""
-
-
-class TokenKeeper(Protocol):
-    """Where the one current pair of a connection lives, shared by every process."""
-
-    async def current(self) -> Tokens:
-        """The newest saved pair."""
-        ...
-
-    async def renew(self, stale: Tokens, refresh: Refresh) -> Tokens:
-        """The pair after ``stale``: somebody else's if there is one, else from one ``refresh``.
-
-        The implementation holds a cross-process lease, re-reads inside it, and saves what
-        ``refresh`` returned before returning it.
-        """
-        ...
+from connectors.kit.tokens import Clock, Tokens, bearer, utc_now
 
 
 def authorization_url(
@@ -139,7 +82,7 @@ class OAuthApp:
     masker: Masker = field(default_factory=Masker, repr=False)
     verify: ssl.SSLContext | bool = field(default=True, repr=False)
     profile: ServiceProfile = field(default=PROFILE, repr=False)
-    clock: Clock = field(default=_now, repr=False)
+    clock: Clock = field(default=utc_now, repr=False)
 
     def authorization_url(self, state: str) -> str:
         """See `authorization_url`."""
@@ -238,61 +181,6 @@ def _classify(reader: AnswerReader, answer: Answer) -> AppConnectError | None:
     return error
 
 
-class TokenAuthorizer:
-    """Sends the keeper's token and has it renewed: before it expires, and after a 401.
-
-    Args:
-        keeper: Holds the pair.
-        refresh: Gets the next one; `OAuthApp.refresh`.
-        masker: Learns the token, so that it never stays in an error.
-        clock: Aware.
-    """
-
-    def __init__(
-        self,
-        keeper: TokenKeeper,
-        refresh: Refresh,
-        *,
-        masker: Masker | None = None,
-        clock: Clock = _now,
-    ) -> None:
-        self._keeper = keeper
-        self._refresh = refresh
-        self._masker = masker
-        self._clock = clock
-        self._known = ""
-
-    async def headers(self) -> Mapping[str, str]:
-        """The ``Authorization`` header of the current token."""
-        tokens = await self._keeper.current()
-        if tokens.due(self._clock()):
-            try:
-                tokens = await self._keeper.renew(tokens, self._refresh)
-            except (WaitError, FaultError):
-                # Renewing early is a courtesy. While the token lives, the run goes on with it.
-                if tokens.expired(self._clock()):
-                    raise
-        if self._masker is not None and tokens.access_token != self._known:
-            self._masker.add(tokens.access_token, tokens.refresh_token)
-            self._known = tokens.access_token
-        return _bearer(tokens.access_token)
-
-    async def renew(self, rejected: Mapping[str, Any]) -> bool:
-        """After a 401: renew, unless somebody already did since ``rejected`` was sent.
-
-        Raises:
-            ReauthorizeError: ``AC-101``, the grant is dead.
-        """
-        tokens = await self._keeper.current()
-        if rejected == _bearer(tokens.access_token):
-            await self._keeper.renew(tokens, self._refresh)
-        return True
-
-
 def fixed_token(token: str) -> Authorizer:
     """The second way in: an access token issued in 管理ポータル, which never changes."""
-    return StaticHeaders(_bearer(token))
-
-
-def _bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
+    return StaticHeaders(bearer(token))

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import base64
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from collections.abc import Mapping
+from datetime import timedelta
 from urllib.parse import urlencode
 
 import orjson
@@ -33,14 +31,13 @@ from connectors.kit import (
     StaticHeaders,
     error_for,
 )
+from connectors.kit.tokens import Clock, Tokens, utc_now
 
 MAX_TOKENS = 9
 """How many API tokens one request may carry (contract, [known])."""
 
 SCOPES = ("k:app_record:read", "k:app_settings:read")
 """What reading records and the form needs; nothing that writes."""
-
-_EARLY = timedelta(minutes=5)
 
 
 def api_token(*tokens: str) -> Authorizer:
@@ -59,74 +56,6 @@ def password(login: str, secret: str) -> Authorizer:
     """A login name with its password; does not work for users with two-factor login."""
     pair = base64.b64encode(f"{login}:{secret}".encode()).decode()
     return StaticHeaders({"X-Cybozu-Authorization": pair})
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """What a consent gives. Times are aware; the values never show in a ``repr``."""
-
-    access_token: str = field(repr=False)
-    refresh_token: str = field(repr=False)
-    expires_at: datetime
-    scope: str = ""
-
-
-Refresh = Callable[[Tokens], Awaitable[Tokens]]
-
-
-class TokenKeeper(Protocol):
-    """Where tokens live; implemented outside, with a lease across processes (design 8)."""
-
-    async def current(self) -> Tokens:
-        """The newest tokens that were saved."""
-        ...
-
-    async def renew(self, stale: Tokens, refresh: Refresh) -> Tokens:
-        """Replace ``stale``, once for everybody: re-read, refresh if still stale, save."""
-        ...
-
-
-class TokenAuthorizer:
-    """Bearer tokens from a keeper, renewed shortly before they expire and after a 401.
-
-    Args:
-        keeper: Holds the tokens.
-        refresh: Gets new ones, normally `OAuthClient.refresh`.
-        clock: Aware time.
-    """
-
-    def __init__(
-        self,
-        keeper: TokenKeeper,
-        refresh: Refresh,
-        *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self._keeper = keeper
-        self._refresh = refresh
-        self._clock = clock
-
-    async def headers(self) -> Mapping[str, str]:
-        """The ``Authorization`` header.
-
-        Raises:
-            ReauthorizeError: ``AC-101``, the consent is gone.
-        """
-        tokens = await self._keeper.current()
-        if tokens.expires_at - _EARLY <= self._clock():
-            tokens = await self._keeper.renew(tokens, self._refresh)
-        return _bearer(tokens)
-
-    async def renew(self, rejected: Mapping[str, str]) -> bool:
-        """Renew, unless somebody else did since the rejected request left."""
-        tokens = await self._keeper.current()
-        if _bearer(tokens) == dict(rejected):
-            await self._keeper.renew(tokens, self._refresh)
-        return True
-
-
-def _bearer(tokens: Tokens) -> dict[str, str]:
-    return {"Authorization": f"Bearer {tokens.access_token}"}
 
 
 class OAuthClient:
@@ -153,7 +82,7 @@ class OAuthClient:
         endpoint: str | None = None,
         masker: Masker | None = None,
         verify: ssl.SSLContext | bool = True,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Clock = utc_now,
     ) -> None:
         self._host = host_of(subdomain)
         self._base = base_url(self._host, endpoint)
@@ -236,12 +165,13 @@ class OAuthClient:
         return self._tokens(answer, refresh_token)
 
     def _tokens(self, answer: Answer, refresh_token: str) -> Tokens:
-        said = answer.json()
+        said, issued = answer.json(), self._clock()
         try:
             tokens = Tokens(
                 access_token=str(said["access_token"]),
                 refresh_token=str(said.get("refresh_token") or refresh_token),
-                expires_at=self._clock() + timedelta(seconds=int(said["expires_in"])),
+                issued_at=issued,
+                expires_at=issued + timedelta(seconds=int(said["expires_in"])),
                 scope=str(said.get("scope", "")),
             )
         except (KeyError, TypeError, ValueError, AttributeError):

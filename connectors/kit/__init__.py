@@ -1,4 +1,4 @@
-"""What every connector is made of: HTTP, errors, paging, text, emulator base. No Prefect here."""
+"""What every connector is made of: HTTP, errors, tokens, paging, text, emulators. No Prefect."""
 
 from connectors.kit._http import Answer, ApiClient, Authorizer, Classifier, Kind, StaticHeaders
 from connectors.kit._masking import MASK, Masker
@@ -26,8 +26,19 @@ from connectors.kit.errors import (
     catalogue,
     error_for,
 )
+from connectors.kit.tokens import (
+    EARLY_REFRESH,
+    Clock,
+    Refresh,
+    TokenAuthorizer,
+    TokenKeeper,
+    Tokens,
+    bearer,
+    utc_now,
+)
 
 __all__ = [
+    "EARLY_REFRESH",
     "MASK",
     "NEVER",
     "POST",
@@ -38,6 +49,7 @@ __all__ = [
     "Authorizer",
     "CatalogueEntry",
     "Classifier",
+    "Clock",
     "DataError",
     "ErrorDetail",
     "Failure",
@@ -46,14 +58,20 @@ __all__ = [
     "Masker",
     "RateLimit",
     "ReauthorizeError",
+    "Refresh",
     "RetryPolicy",
     "ServiceProfile",
     "SettingsError",
     "StaticHeaders",
     "Timeouts",
+    "TokenAuthorizer",
+    "TokenKeeper",
+    "Tokens",
     "UnknownOutcomeError",
     "WaitError",
+    "bearer",
     "catalogue",
     "error_for",
     "parse_retry_after",
+    "utc_now",
 ]

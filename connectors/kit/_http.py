@@ -132,6 +132,9 @@ class ApiClient:
         secrets: Values that must never appear in an error; `Masker` knows them from here on.
         verify: TLS verification, as httpx takes it (``True``, or a context with one's own CA).
         clock: Aware time, for HTTP dates in ``Retry-After``.
+
+    Raises:
+        SettingsError: ``AC-205``, ``base_url`` is not a URL.
     """
 
     def __init__(
@@ -151,7 +154,6 @@ class ApiClient:
         self._classify = classify
         self._authorizer = authorizer
         self._clock = clock
-        self._host = urlsplit(base_url).netloc
         times, limit = profile.timeouts, profile.limit
         self._pace = _Pace(
             gate=asyncio.Semaphore(limit.concurrency) if limit.concurrency else None,
@@ -159,13 +161,18 @@ class ApiClient:
         )
         self._headers = {"accept": "application/json", **(headers or {})}
         # Redirects are never followed: credentials must not travel to another host (faults E.2).
-        self._http = httpx.AsyncClient(
-            base_url=base_url,
-            timeout=httpx.Timeout(times.read, connect=times.connect, pool=times.total),
-            follow_redirects=False,
-            trust_env=False,
-            verify=verify,
-        )
+        try:
+            self._host = urlsplit(base_url).netloc
+            self._http = httpx.AsyncClient(
+                base_url=base_url,
+                timeout=httpx.Timeout(times.read, connect=times.connect, pool=times.total),
+                follow_redirects=False,
+                trust_env=False,
+                verify=verify,
+            )
+        except (httpx.InvalidURL, ValueError):
+            wrong = f"接続先のURL「{base_url}」が正しくありません"
+            raise error_for("AC-205", wrong, service=profile.name) from None
 
     async def __aenter__(self) -> Self:
         return self
@@ -272,7 +279,9 @@ class ApiClient:
             lost = error_for("AC-102", detail=where, failure=Failure.REFUSED)
             cause = RuntimeError(type(error).__name__)  # its message quotes the header
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            lost = error_for("AC-205", "URL", detail=where, failure=Failure.REFUSED)
+            lost = error_for(
+                "AC-205", "接続先のURLが正しくありません", detail=where, failure=Failure.REFUSED
+            )
             cause = self._masked(error)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             lost = error_for("AC-501", self._host, detail=where, failure=Failure.CONNECT)

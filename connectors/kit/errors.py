@@ -147,6 +147,8 @@ class AppConnectError(Exception):
         self.args = (self.code, self.subject)
 
     def _fill(self, text: str) -> str:
+        if not self.subject:
+            text = text.replace("（{subject}）", "")
         return text.replace("{service}", self.service or "連携先").replace(
             "{subject}", self.subject or "-"
         )

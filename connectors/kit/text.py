@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -27,6 +28,7 @@ _LINE_BREAK: Final = re.compile("\r\n|[\n\r\v\f\x85\u2028\u2029]")
 # is the only one of its two code points that CP932 has.
 _LEFT_AS_TYPED: Final = re.compile("([\u212b\uf900-\ufaff\U0002f800-\U0002fa1f]+)")
 _HALF_KANA: Final = re.compile("[\uff61-\uff9f]+")
+_OUTER_SPACE: Final = re.compile("[ \u3000]\\||\\|[ \u3000]")
 _LONE_MARKS: Final = {0xFF9E: "゛", 0xFF9F: "゜"}
 _HYPHENS: Final = re.compile(
     "[\u2010-\u2015\u2212\ufe63]|(?<=[0-9A-Za-z])[\u30fc\uff70\u2500](?=[0-9A-Za-z])"
@@ -122,6 +124,21 @@ def clean_text(s: str, *, multiline: bool) -> str:
     s = _LINE_BREAK.sub("\n" if multiline else " ", s).replace("\t", " ")
     visible = (c for c in s if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
     return _compose("".join(visible)).strip(_SPACES + "\n")
+
+
+def all_clean(values: Iterable[str]) -> bool:
+    """Whether these texts need no repair: one look over all of them, for the record path.
+
+    ``True`` means that `clean_text` (on one line), `kana_full` and `to_cp932_twins` would give each
+    back as it is and `cp932_problems` would find nothing. ``False`` says nothing: look at each.
+    """
+    joined = "|" + "|".join(values) + "|"
+    if not (joined.isprintable() or joined.replace("\u3000", "").isprintable()):
+        return False
+    if _OUTER_SPACE.search(joined) or _HALF_KANA.search(joined):
+        return False
+    # What CP932 gives back unchanged is composed, too: it has no combining characters.
+    return _survives(joined)
 
 
 def _compose(s: str) -> str:

@@ -167,8 +167,10 @@ def _client_environment() -> None:
 
 
 def main() -> None:
-    """Entry point: errors with words are printed, nothing else ever is a traceback."""
-    from connectors.kit import AppConnectError
+    """Entry point: errors with words are printed; a traceback only with ``APP_CONNECT_DEBUG``."""
+    import httpx
+
+    from connectors.kit import AppConnectError, FaultError
 
     try:
         app()
@@ -177,4 +179,16 @@ def main() -> None:
         sys.exit(1)
     except AppConnectError as error:
         typer.echo(str(error), err=True)
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("APP_CONNECT_DEBUG"):
+            raise
+        unreachable = isinstance(error, httpx.TransportError)
+        address = os.environ.get("PREFECT_API_URL", "")
+        told = (
+            FaultError("AC-501", address, service="Prefect サーバー")
+            if unreachable
+            else FaultError("AC-901", type(error).__name__)
+        )
+        typer.echo(str(told), err=True)
         sys.exit(1)

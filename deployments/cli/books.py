@@ -16,7 +16,8 @@ from flows.engine.clock import jst_text
 from flows.engine.report import HISTORY_COLUMNS, REJECT_COLUMNS, history_line
 from flows.engine.store import Store
 
-_STYLES = {"SUCCESS": "green", "一部エラー": "yellow", "ERROR": "red"}
+STYLES = {"SUCCESS": "green", "一部エラー": "yellow", "ERROR": "red"}
+"""Colours of the results in a terminal."""
 
 
 def table(title: str, columns: tuple[str, ...], lines: list[list[str]]) -> Table:
@@ -25,7 +26,7 @@ def table(title: str, columns: tuple[str, ...], lines: list[list[str]]) -> Table
     for name in columns:
         made.add_column(name, overflow="fold")
     for line in lines:
-        made.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in line))
+        made.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in line))
     return made
 
 

@@ -16,10 +16,12 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from blocks import BugyoCredentials, Connection
+from connectors.bugyo import OAuthApp
 from connectors.bugyo.registry import assumptions
-from connectors.kit import Masker, SettingsError
+from connectors.kit import AppConnectError, Masker, SettingsError
 from deployments.catalog import Connector, connectors, deploy, ensure_work_pool, register_blocks
 from deployments.cli.books import table
+from flows.engine.opening import load_connection
 from flows.engine.pipeline import Tools
 from flows.engine.store import Store
 from flows.engine.tokens import Vault
@@ -28,9 +30,9 @@ from flows.parts.bugyo import oauth_app
 COLUMNS = ("接続", "サービス名", "スケジュール", "登録番号")
 
 
-async def every_connection() -> list[tuple[str, Connector, Connection]]:
-    """Every saved connection: its name, its connector, its block."""
-    found: list[tuple[str, Connector, Connection]] = []
+async def saved_connections() -> list[tuple[str, Connector]]:
+    """Every saved connection: its name and its connector. None is loaded: one may be invalid."""
+    found: list[tuple[str, Connector]] = []
     async with get_client() as client:
         for connector in connectors().values():
             block = connector.pipeline.connection_type
@@ -40,24 +42,38 @@ async def every_connection() -> list[tuple[str, Connector, Connection]]:
                 continue
             documents = await client.read_block_documents_by_type(kind.slug, include_secrets=False)
             names = [document.name for document in documents if document.name]
-            found += [(n, connector, cast("Connection", await block.aload(n))) for n in names]
+            found += [(name, connector) for name in names]
     return found
 
 
-async def _find(name: str) -> tuple[str, Connector, Connection]:
-    for entry in await every_connection():
-        if entry[0] == name:
-            return entry
+async def _load(name: str, connector: Connector) -> Connection:
+    return cast("Connection", await load_connection(connector.pipeline, name))
+
+
+async def _find(name: str) -> tuple[Connector, Connection]:
+    for found, connector in await saved_connections():
+        if found == name:
+            return connector, await _load(name, connector)
     raise SettingsError("AC-206", name)
 
 
 def print_connections(*, as_json: bool) -> None:
-    """Print every connection."""
-    found = asyncio.run(every_connection())
-    lines = [
-        [name, connector.pipeline.service, connection.schedule, connection.registration_number]
-        for name, connector, connection in found
-    ]
+    """Print every connection; what is wrong with one goes to stderr and hides no other."""
+
+    async def work() -> list[list[str]]:
+        lines = []
+        for name, connector in await saved_connections():
+            try:
+                connection = await _load(name, connector)
+            except AppConnectError as error:
+                typer.echo(str(error), err=True)
+                known = [error.code, ""]
+            else:
+                known = [connection.schedule, connection.registration_number]
+            lines.append([name, connector.pipeline.service, *known])
+        return lines
+
+    lines = asyncio.run(work())
     if as_json:
         entries = [dict(zip(COLUMNS, line, strict=True)) for line in lines]
         typer.echo(json.dumps(entries, ensure_ascii=False))
@@ -66,26 +82,34 @@ def print_connections(*, as_json: bool) -> None:
 
 
 def deploy_connections(names: list[str]) -> int:
-    """Deploy the named connections, or all of them; returns the exit status."""
+    """Deploy the named connections, or all of them; returns the exit status.
 
-    async def work() -> list[str]:
+    One that cannot be loaded is told and left out; the others are deployed, the status is 1.
+    """
+
+    async def work() -> int:
         await ensure_work_pool()
         await register_blocks()
-        wanted = [entry for entry in await every_connection() if not names or entry[0] in names]
+        wanted = [entry for entry in await saved_connections() if not names or entry[0] in names]
         for missing in set(names) - {entry[0] for entry in wanted}:
             raise SettingsError("AC-206", missing)
-        for name, _, connection in wanted:
-            await deploy(connection, name)
-        return [name for name, _, _ in wanted]
+        status = 0
+        for name, connector in wanted:
+            try:
+                await deploy(await _load(name, connector), name)
+            except AppConnectError as error:
+                typer.echo(str(error), err=True)
+                status = 1
+            else:
+                typer.echo(f"登録しました: {name}")
+        return status
 
-    for name in asyncio.run(work()):
-        typer.echo(f"登録しました: {name}")
-    return 0
+    return asyncio.run(work())
 
 
 def print_assumptions(name: str, *, as_json: bool) -> None:
     """Print what a connection depends on that nobody has proven yet."""
-    _, connector, connection = asyncio.run(_find(name))
+    connector, connection = asyncio.run(_find(name))
     fields = connector.pipeline.transformer(connection).fields
     found = assumptions(("SearchTenant", "ExportCustomer", "ImportCustomer"), fields)
     lines = [[a.evidence, a.subject, a.statement] for a in found]
@@ -153,11 +177,17 @@ def log_in(name: str) -> int:
     if "code" not in answer or answer.get("state", state) != state:
         typer.echo("許可されませんでした。何も保存していません。", err=True)
         return 1
-    tokens = asyncio.run(app.exchange_code(answer["code"]))
+    asyncio.run(_exchange_and_save(app, answer["code"], credentials, name))
+    typer.echo("連携トークンを保存しました。")
+    return 0
+
+
+async def _exchange_and_save(
+    app: OAuthApp, code: str, credentials: BugyoCredentials, name: str
+) -> None:
+    tokens = await app.exchange_code(code)
     credentials.access_token = SecretStr(tokens.access_token)
     credentials.refresh_token = SecretStr(tokens.refresh_token)
     credentials.token_expires_at = tokens.expires_at
     credentials.token_issued_at = tokens.issued_at
-    asyncio.run(credentials.save(name, overwrite=True))
-    typer.echo("連携トークンを保存しました。")
-    return 0
+    await credentials.save(name, overwrite=True)

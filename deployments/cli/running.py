@@ -17,14 +17,17 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
 from connectors.kit import SettingsError
 from deployments.cli.app import EXIT
-from deployments.cli.books import table
+from deployments.cli.books import STYLES
 from flows.engine.report import HISTORY_COLUMNS, history_line
 from flows.engine.store import RunRow, Store
 
 _POLL_SECONDS = 0.2
+COUNT_WORDS = ("取得", "登録", "更新", "変更なし", "エラー", "確認待ち")
 _COUNTS = ("extracted", "created", "updated", "unchanged", "rejected", "pending")
 
 
@@ -115,11 +118,29 @@ def _row(store: Store, flow_run_id: UUID) -> RunRow | None:
         return session.get(RunRow, flow_run_id)
 
 
+def result_table(row: RunRow) -> Table:
+    """結果 of one run: a line an item, so that it fits a narrow terminal."""
+    made = Table(title="結果", title_justify="left", show_header=False)
+    line = dict(zip(HISTORY_COLUMNS, history_line(row), strict=True))
+    for name in (*HISTORY_COLUMNS[:4], HISTORY_COLUMNS[5]):
+        if line[name]:
+            made.add_row(name, Text(line[name], style=STYLES.get(line[name], "")))
+    for name, count in zip(COUNT_WORDS, _COUNTS, strict=True):
+        made.add_row(name, f"{getattr(row, count):,} 件")
+    return made
+
+
 def print_finished(finished: Finished, *, as_json: bool) -> int:
     """Print how a run ended; returns the exit status."""
     if finished.row is not None:
         console = Console(stderr=as_json)
-        console.print(table("結果", HISTORY_COLUMNS, [history_line(finished.row)]))
+        console.print(result_table(finished.row))
+        if finished.row.rejected:
+            console.print(
+                f"エラー明細 {finished.row.rejected:,} 件の理由と対処: "
+                f"app-connect rejects {finished.row.connection}",
+                soft_wrap=True,
+            )
     if finished.state.message and (finished.row is None or finished.result == "ERROR"):
         typer.echo(finished.state.message, err=True)
     if as_json:

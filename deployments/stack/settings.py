@@ -73,6 +73,11 @@ class StackSettings(BaseSettings):
         """The key that encrypts block documents; as worth saving as the database itself."""
         return self.state_dir / "encryption.key"
 
+    @property
+    def ui_dir(self) -> Path:
+        """Where the Prefect server copies its UI at start, and we put our pages."""
+        return self.state_dir / "ui"
+
 
 @dataclass(frozen=True, slots=True)
 class StackUrls:
@@ -96,6 +101,11 @@ class StackUrls:
     def prefect_api(self) -> str:
         """Base URL of the Prefect API."""
         return f"{self.prefect}/api"
+
+    @property
+    def pages(self) -> str:
+        """Base URL of our logos and manuals (see ``deployments.stack.pages``)."""
+        return f"{self.prefect}/v2/app-connect"
 
 
 def prepare_state(settings: StackSettings) -> None:
@@ -147,6 +157,7 @@ def prefect_environment(settings: StackSettings, urls: StackUrls) -> dict[str, s
         # The default of 10 s is the largest part of the wait after pressing Run.
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "APP_CONNECT_DATABASE_URL": urls.store,
+        "APP_CONNECT_PAGES_URL": urls.pages,
         "APP_CONNECT_STATE_DIR": str(settings.state_dir),
         "APP_CONNECT_TIMEZONE": settings.timezone,
     }
@@ -173,6 +184,8 @@ def server_environment(settings: StackSettings, urls: StackUrls) -> dict[str, st
         # Without it the UI calls port 4200, whatever port the server listens on.
         "PREFECT_SERVER_UI_API_URL": urls.prefect_api,
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # A copy of the UI of our own, so that our pages are served beside it.
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(settings.ui_dir),
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+from deployments.stack.pages import publish
 from deployments.stack.ports import require_free_ports
 from deployments.stack.postgres import (
     PREFECT_DATABASE,
@@ -149,6 +150,8 @@ class Stack:
             for url in (self.urls.kintone, self.urls.bugyo):
                 emulators.wait_until(http_healthy(f"{url}/__emulator__/health"), seconds=60)
         server.wait_until(server_healthy(self.urls), seconds=START_SECONDS)
+        # Not earlier: a server of another version empties the folder of its UI first.
+        publish(settings.ui_dir)
         if worker is not None:
             self._progress("ワーカーを準備しています…")
             worker.wait_until(ready_file.exists, seconds=60)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from connectors.kit import FaultError
 from flows.engine import staging
 from flows.engine.context import RunContext
 from flows.engine.history import save_counts
@@ -29,10 +30,25 @@ async def extract(run: RunContext) -> None:
             await run.store.do(_store_page, run, seq, page)
             seq += 1
             await run.progress("取得", run.counts.extracted)
+    await _check_total(run)
     run.position = _position(run, source=None, pages=seq, extracted=True)
     await run.store.do(
         lambda db: save_counts(db, run.run_id, run.counts, position=run.position, stage="extracted")
     )
+
+
+async def _check_total(run: RunContext) -> None:
+    """Fewer records than announced: they were deleted meanwhile, or pages were lost on the way.
+
+    Raises:
+        FaultError: ``AC-302``, the source still announces more than it gave.
+    """
+    seen = run.counts.extracted
+    if run.total is None or seen >= run.total:
+        return
+    announced = await run.source.count(run.window)
+    if announced is not None and seen < announced:
+        raise FaultError("AC-302", f"{announced:,} 件のはずが {seen:,} 件")
 
 
 def _store_page(db: Connection, run: RunContext, seq: int, page: SourcePage) -> None:

@@ -13,16 +13,18 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from connectors.kit import AppConnectError, WaitError
 from flows.engine.clock import jst_text
 from flows.engine.store import Store
 
-LEASE_SECONDS = 90.0
-RENEW_SECONDS = 20.0
+LEASE_SECONDS = 60.0
+RENEW_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ _TAKE = text(
     "OR lease_expires <= clock_timestamp()) RETURNING fence"
 )
 _HOLDER = text(
-    "SELECT r.started_at, r.trigger, c.lease_expires FROM connection c "
+    "SELECT c.lease_owner, c.lease_expires, r.started_at, r.trigger FROM connection c "
     "LEFT JOIN run r ON r.id = c.lease_owner WHERE c.name = :connection"
 )
 _RENEW = text(
@@ -87,14 +89,36 @@ class Lease:
                 _log.warning("The lease of %s was not renewed: %s", self.connection, error.code)
 
 
-def _take(db: Connection, connection: str, run_id: UUID) -> int:
+def _take(db: Connection, connection: str, run_id: UUID) -> tuple[int | None, Row[Any]]:
+    """The fence, or ``None``; and who held the lease before."""
+    holder = db.execute(_HOLDER, {"connection": connection}).one()
     row = db.execute(
         _TAKE, {"connection": connection, "run": run_id, "seconds": LEASE_SECONDS}
     ).first()
-    if row is not None:
-        return int(row[0])
-    holder = db.execute(_HOLDER, {"connection": connection}).one()
-    raise WaitError("AC-601", _describe(*holder))
+    return (None if row is None else int(row[0])), holder
+
+
+async def _acquire(store: Store, connection: str, run_id: UUID) -> int:
+    """The fence, at once or when the lease of a dead holder has lapsed.
+
+    A holder that lives renews its lease every `RENEW_SECONDS`, so a short look tells the two
+    apart: behind a living run we do not queue, after a killed one we go on by ourselves.
+    """
+    fence, first = await store.do(_take, connection, run_id)
+    deadline = time.monotonic() + LEASE_SECONDS + RENEW_SECONDS
+    while fence is None:
+        await asyncio.sleep(_LOOK_SECONDS)
+        fence, holder = await store.do(_take, connection, run_id)
+        lapsed = (holder[0], holder[1]) == (first[0], first[1])
+        if not lapsed or (fence is None and time.monotonic() > deadline):
+            if fence is not None:
+                await store.do(_drop, connection, run_id, fence)
+            raise WaitError("AC-601", _describe(first[2], first[3], first[1]))
+    return fence
+
+
+def _drop(db: Connection, connection: str, run_id: UUID, fence: int) -> None:
+    db.execute(_DROP, {"connection": connection, "run": run_id, "fence": fence})
 
 
 def _describe(started: datetime | None, trigger: str | None, expires: datetime | None) -> str:
@@ -110,7 +134,7 @@ async def lease(store: Store, connection: str, run_id: UUID) -> AsyncIterator[Le
     Raises:
         WaitError: ``AC-601``, another run holds it; the subject says which and until when.
     """
-    fence = await store.do(_take, connection, run_id)
+    fence = await _acquire(store, connection, run_id)
     held = Lease(store, connection, run_id, fence)
     keeper = asyncio.create_task(held.keep())
     try:
@@ -120,8 +144,4 @@ async def lease(store: Store, connection: str, run_id: UUID) -> AsyncIterator[Le
         with contextlib.suppress(asyncio.CancelledError):
             await keeper
         with contextlib.suppress(AppConnectError):
-            await store.do(
-                lambda db: db.execute(
-                    _DROP, {"connection": connection, "run": run_id, "fence": fence}
-                )
-            )
+            await store.do(_drop, connection, run_id, fence)

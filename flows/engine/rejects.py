@@ -85,7 +85,7 @@ def put(
             "code": reject.code,
             "item": _clean(reject.item),
             "label": _clean(reject.label),
-            "reason": _clean(reject.reason),
+            "reason": _clean(reject.reason or catalogue()[reject.code].happened),
             "remedy": _clean(reject.remedy or _catalogue_remedy(reject)),
             "holder": reject.holder,
             "source": compress(orjson.dumps(record)),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import astuple
 from datetime import datetime
@@ -33,6 +35,12 @@ from flows.engine.store import RunRow, Store
 
 EXPORT_VARIABLE = "APP_CONNECT_EXPORT_DIR"
 """Folder for エラー明細 as CSV; unset = none is written, the CLI still exports on demand."""
+
+RESULT_ROWS = 20
+"""Rows of エラー明細 in the 結果 itself, where long reasons wrap; those of the table do not."""
+
+PROGRESS_AFTER_SECONDS = 2.0
+"""A run that is over by then needs no progress page."""
 
 TABLE_ROWS = 200
 """Rows of a table artifact; the CSV has all of them."""
@@ -84,12 +92,15 @@ async def _tolerant(what: str) -> Any:
 def progress_report(connection: str) -> Callable[[str, int, int | None], Awaitable[None]]:
     """Shows how far a run is, as one progress artifact; created when there is something to show."""
     artifact: UUID | None = None
+    started = time.monotonic()
 
     async def report(stage: str, done: int, total: int | None) -> None:
         nonlocal artifact
         percent = min(100.0, done / total * 100) if total else 0.0
         words = f"{stage} {done:,}" + (f" / {total:,} 件" if total else " 件")
         _log.info(words)
+        if artifact is None and time.monotonic() - started < PROGRESS_AFTER_SECONDS:
+            return
         async with _tolerant("progress"):
             if artifact is None:
                 artifact = await acreate_progress_artifact(
@@ -102,34 +113,67 @@ def progress_report(connection: str) -> Callable[[str, int, int | None], Awaitab
 
 
 async def show_result(
-    row: RunRow, counts: Counts, result: Result, message: str, error: AppConnectError | None
+    connection: str,
+    service: str,
+    counts: Counts | None,
+    result: Result,
+    message: str,
+    error: AppConnectError | None,
+    rejected: Sequence[rejects.Listed] = (),
 ) -> None:
-    """Artifact 結果: counts as a table, and what to do when something went wrong."""
-    numbers = " | ".join(f"{n:,}" for n in astuple(counts))
-    lines = [
-        f"## {result}",
-        "",
-        "| 取得 | 登録 | 更新 | 変更なし | エラー | 確認待ち |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: |",
-        f"| {numbers} |",
-        "",
-        message,
-    ]
+    """Artifact 結果: counts as a table, and what to do when something went wrong.
+
+    Args:
+        connection: Name of the connection, as asked for: there may be none.
+        service: サービス名.
+        counts: ``None`` = not known: the run did not begin, or the books cannot be read.
+        result: 結果.
+        message: Said below the counts.
+        error: What ended the run.
+        rejected: The first of the records that were rejected, at most `RESULT_ROWS`.
+    """
+    lines = [f"## {result}"]
+    if counts is not None:
+        numbers = " | ".join(f"{n:,}" for n in astuple(counts))
+        lines += [
+            "",
+            "| 取得 | 登録 | 更新 | 変更なし | エラー | 確認待ち |",
+            "| ---: | ---: | ---: | ---: | ---: | ---: |",
+            f"| {numbers} |",
+        ]
+    if message:
+        lines += ["", message]
     if error is not None:
         lines += [
             "",
             f"### {error.code} {error.title}",
-            f"- **何が起きたか**: {error.happened}",
+            f"- **何が起きたか**: {_literal(error.happened)}",
             f"- **データの状態**: {error.safe}",
             "- **対処**:",
-            *(f"    {n}. {step}" for n, step in enumerate(error.next_steps, 1)),
+            *(f"    {n}. {_literal(step)}" for n, step in enumerate(error.next_steps, 1)),
         ]
         if error.detail.as_dict():
-            lines.append(f"- **詳細**: {error.detail}")
+            lines.append(f"- **詳細**: {_literal(str(error.detail))}")
+    if rejected:
+        lines += ["", "### エラー明細", "", "| 対象 | 理由 | 対処 |", "| --- | --- | --- |"]
+        lines += [f"| {_cell(r.label)} | {_cell(r.reason)} | {_cell(r.remedy)} |" for r in rejected]
+        if counts is not None and counts.rejected > len(rejected):
+            more = counts.rejected - len(rejected)
+            lines += ["", f"ほか {more:,} 件は、Artifacts のエラー明細（rejects）にあります。"]
     async with _tolerant("結果"):
-        await acreate_markdown_artifact(
-            "\n".join(lines), key=f"result-{row.connection}", description=f"結果: {row.service}"
-        )
+        # A name that was typed wrongly may hold what a key must not.
+        key = re.sub(r"[^a-z0-9-]+", "-", f"result-{connection}".lower())
+        await acreate_markdown_artifact("\n".join(lines), key=key, description=f"結果: {service}")
+
+
+def _literal(words: str) -> str:
+    """Words that came from outside, as text: neither markup nor line breaks of a vendor's."""
+    return " ".join(words.replace("&", "&amp;").replace("<", "&lt;").split())
+
+
+def _cell(words: str) -> str:
+    """The same inside a Markdown table."""
+    return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", _literal(words))
 
 
 async def show_rejects(store: Store, row: RunRow, entity: str) -> Path | None:
@@ -140,7 +184,7 @@ async def show_rejects(store: Store, row: RunRow, entity: str) -> Path | None:
     lines = [[r.source_key, r.label, r.code, r.title, r.item, r.reason, r.remedy] for r in found]
     path = _export(f"{row.connection}-{entity}-{row.id}.csv", REJECT_COLUMNS, lines)
     more = f"（先頭 {TABLE_ROWS} 件）" if len(lines) > TABLE_ROWS else ""
-    where = f" CSV: {path}" if path else ""
+    where = f"（CSV: {path}）" if path else ""
     async with _tolerant("エラー明細"):
         await acreate_table_artifact(
             [dict(zip(REJECT_COLUMNS, line, strict=True)) for line in lines[:TABLE_ROWS]],

@@ -15,7 +15,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
-from pydantic import SecretStr, ValidationError
 from sqlalchemy import text
 
 from connectors.kit import AppConnectError, FaultError, Masker, SettingsError
@@ -28,6 +27,7 @@ from flows.engine.context import RunContext, current, enter
 from flows.engine.lease import lease
 from flows.engine.ledger import Ledger
 from flows.engine.model import Counts, Mode, Result, RunHandle, Window
+from flows.engine.opening import load_connection, secrets_of
 from flows.engine.pipeline import Pipeline, Tools
 from flows.engine.sending import stored_as_sent
 from flows.engine.store import RunRow, Store
@@ -42,14 +42,23 @@ _COUNTS = text(
 
 
 async def _stage(handle: RunHandle, work: Callable[[RunContext], Awaitable[None]]) -> State[None]:
-    """Run one stage; an error with words becomes a state, so that no traceback is logged."""
+    """Run one stage; an error becomes a state: Prefect would log its traceback, unmasked."""
     run = current(handle)
     try:
         await work(run)
+        return Completed(message=run.counts.sentence())
     except AppConnectError as error:
         run.error = error
-        return Failed(name="ERROR", message=run.masker.mask(str(error)))
-    return Completed(message=run.counts.sentence())
+    except Exception as error:  # noqa: BLE001 (a clerk never reads a traceback)
+        run.error = _unexpected(error, run.masker)
+    run.error.mask(run.masker.mask)
+    return Failed(name="ERROR", message=str(run.error))
+
+
+def _unexpected(error: Exception, masker: Masker) -> FaultError:
+    """A bug, for a person: its class. The traceback goes to the log, without secrets."""
+    get_run_logger().error("%s", masker.mask("".join(traceback.format_exception(error))))
+    return FaultError("AC-901", type(error).__name__)
 
 
 @task(name="取得", cache_policy=NO_CACHE, persist_result=False)
@@ -97,23 +106,22 @@ async def run_connector(
     try:
         store = Store()
         row = _open(store, pipeline, connection, Mode(mode), started, dry_run=dry_run)
-        block = await _load_block(pipeline, connection)
+        block = await load_connection(pipeline, connection)
         masker.add(*secrets_of(block))
         if Mode(mode) is Mode.ONE and not (record_key or "").strip():
             raise SettingsError("AC-205", f"「1件」では{pipeline.key_label}を指定します")
         return await _run(store, row, pipeline, block, masker, record_key)
     except AppConnectError as error:
-        return await _end_with_error(store, row, pipeline, error, masker)
+        problem = error
     except Exception as error:  # noqa: BLE001 (the last line: a clerk never reads a traceback)
-        words = "".join(traceback.format_exception(error))
-        get_run_logger().error("%s", masker.mask(words))
-        unexpected = FaultError("AC-901", type(error).__name__)
-        return await _end_with_error(store, row, pipeline, unexpected, masker)
+        problem = _unexpected(error, masker)
     except BaseException:
         # Cancelled or terminated: say so in our own history before the process goes.
         if store is not None and row is not None:
             _close_cancelled(store, row)
         raise
+    problem.mask(masker.mask)
+    return await _end_with_error(store, row, pipeline, connection, problem)
 
 
 def _open(
@@ -141,29 +149,6 @@ def _open(
             dry_run=dry_run,
             started_at=started,
         )
-
-
-async def _load_block(pipeline: Pipeline[Any], connection: str) -> Any:
-    try:
-        return await pipeline.connection_type.aload(connection)
-    except ValidationError as error:
-        places = "、".join(".".join(map(str, e["loc"])) for e in error.errors())
-        raise SettingsError("AC-205", f"接続「{connection}」の {places}") from None
-    except ValueError:
-        raise SettingsError("AC-206", connection) from None
-
-
-def secrets_of(model: Any) -> list[str]:
-    """Every secret value in a block and the blocks inside it."""
-    found: list[str] = []
-    for value in dict(model).values():
-        if isinstance(value, SecretStr):
-            found += [
-                v for v in [value.get_secret_value(), *value.get_secret_value().split(",")] if v
-            ]
-        elif hasattr(value, "model_fields"):
-            found += secrets_of(value)
-    return found
 
 
 async def _run(
@@ -218,7 +203,7 @@ async def settle(run: RunContext) -> None:
         pending = await run.store.do(run.ledger.pending, _SETTLE_CHUNK)
         if not pending:
             return
-        stored = await stored_as_sent(run, [(p.key, p.content_hash.hex()) for p in pending])
+        stored = await stored_as_sent(run, [(p.key, p.content_hash) for p in pending])
         found = [p for p in pending if p.key in stored]
         await run.store.do(
             run.ledger.settle,
@@ -255,9 +240,12 @@ async def _window(run: RunContext, block: Any, record_key: str | None) -> Window
 async def _stages(run: RunContext) -> None:
     enter(run)
     for stage in (extract, transform, load):
-        await cast("Awaitable[Any]", stage(run.handle, return_state=True))
+        state = await cast("Awaitable[State[Any]]", stage(run.handle, return_state=True))
         if run.error is not None:
             return
+        if not state.is_completed():
+            # Prefect could not run the stage: going on would skip records and forget them.
+            raise RuntimeError(f"the stage ended {state.type.value}")
         if run.mode is Mode.ONE and run.counts.extracted == 0:
             label = f"{run.pipeline.key_label}「{run.window.key}」のレコードがありません"
             run.error = SettingsError("AC-205", label)
@@ -297,11 +285,17 @@ def _from_ledger(db: Any, ledger: Ledger, run_id: UUID, counts: Counts) -> None:
 async def _end_well(run: RunContext, row: RunRow) -> State[None]:
     result, counts = await run.store.do(_close, run, row)
     message = ("確認のみ（送信していません）: " if run.dry_run else "") + counts.sentence()
-    pages: list[Awaitable[Any]] = [report.show_result(row, counts, result, message, None)]
+    bad: list[rejects.Listed] = []
+    pages: list[Awaitable[Any]] = [run.report("完了", counts.extracted, counts.extracted)]
     if run.dry_run:
         pages.append(report.show_preview(run.store, row, run.planned, counts))
     else:
+        limit = report.RESULT_ROWS
+        bad = await run.store.do(rejects.listed, row.connection, run=row.id, limit=limit)
         pages.append(report.show_rejects(run.store, row, run.pipeline.entity))
+    pages.append(
+        report.show_result(row.connection, row.service, counts, result, message, None, bad)
+    )
     pages.append(report.show_history(run.store, row.connection))
     await asyncio.gather(*pages)
     await run.store.do(staging.purge, row.connection)
@@ -312,38 +306,29 @@ async def _end_with_error(
     store: Store | None,
     row: RunRow | None,
     pipeline: Pipeline[Any],
+    connection: str,
     error: AppConnectError,
-    masker: Masker,
 ) -> State[None]:
     """Close the run with an error: what happened, what is safe, what next."""
     skipped = error.code == "AC-601" and row is not None
     result = Result.SKIPPED if skipped else Result.ERROR
-    message = masker.mask(str(error))
+    counts: Counts | None = None
     if store is not None and row is not None:
-        counts = Counts(row.extracted, unchanged=row.unchanged, rejected=row.rejected)
+        # Without the books nothing is known about what was posted, so nothing is said about it.
         with contextlib.suppress(AppConnectError):
-            counts = await store.do(_close_with_error, row, pipeline, result, error, masker)
-        if not skipped:
-            message = masker.mask(str(error))
-        await report.show_result(row, counts, result, _progress_words(counts), error)
+            counts = await store.do(_close_with_error, row, pipeline, result, error)
+    words = f"ここまでの処理: {counts.sentence()}" if counts else ""
+    await report.show_result(connection, pipeline.service, counts, result, words, error)
+    if store is not None and counts is not None:
         with contextlib.suppress(AppConnectError):
-            await report.show_history(store, row.connection)
+            await report.show_history(store, connection)
     if skipped:
-        return Completed(name=result, message=message)
-    return Failed(name=result, message=message)
-
-
-def _progress_words(counts: Counts) -> str:
-    return f"ここまでの処理: {counts.sentence()}"
+        return Completed(name=result, message=str(error))
+    return Failed(name=result, message=str(error))
 
 
 def _close_with_error(
-    db: Any,
-    row: RunRow,
-    pipeline: Pipeline[Any],
-    result: Result,
-    error: AppConnectError,
-    masker: Masker,
+    db: Any, row: RunRow, pipeline: Pipeline[Any], result: Result, error: AppConnectError
 ) -> Counts:
     saved = db.execute(_COUNTS, {"id": row.id}).one()
     counts = Counts(*saved)
@@ -351,9 +336,9 @@ def _close_with_error(
         if not row.dry_run:
             _from_ledger(db, Ledger(row.connection, pipeline.entity), row.id, counts)
         error.safe = _what_is_safe(counts, error)
-    words = masker.mask(str(error))
-    told = _mask_all(error.as_dict(), masker)
-    history.close_run(db, row.id, result=result, counts=counts, message=words, error=told)
+    history.close_run(
+        db, row.id, result=result, counts=counts, message=str(error), error=error.as_dict()
+    )
     return counts
 
 
@@ -365,16 +350,6 @@ def _what_is_safe(counts: Counts, error: AppConnectError) -> str:
     )
     unknown = f"結果の分からないデータが {counts.pending:,} 件あります。" if counts.pending else ""
     return posted + unknown + error.safe
-
-
-def _mask_all(value: Any, masker: Masker) -> Any:
-    if isinstance(value, str):
-        return masker.mask(value)
-    if isinstance(value, dict):
-        return {k: _mask_all(v, masker) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_mask_all(v, masker) for v in value]
-    return value
 
 
 def _close_cancelled(store: Store, row: RunRow) -> None:

@@ -40,9 +40,10 @@ class Sent:
 
     def accept(self, intents: Sequence[Intent]) -> None:
         """A definite yes to these rows."""
-        for intent in intents:
-            self.posted.append(intent.source_key)
-            self.note(intent.action)
+        self.posted += [intent.source_key for intent in intents]
+        created = sum([intent.action == "created" for intent in intents])
+        self.created += created
+        self.updated += len(intents) - created
 
 
 async def deliver(
@@ -110,6 +111,9 @@ async def _once(
         raise FaultError("AC-401", service="奉行クラウド", failure=Failure.REFUSED)
     for index, refusal in outcome.refused.items():
         sent.refused[rows[index][0]] = refusal
+    if not outcome.refused:
+        sent.accept(intents)
+        return [], []
     others = [n for n in range(len(rows)) if n not in outcome.refused]
     if outcome.others_stored:
         sent.accept([intents[n] for n in others])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -83,7 +83,7 @@ def _next(db: Connection, run_id: UUID, stage: str, after: int) -> Staged | None
     return None if row is None else Staged(row[0], row[1], decompress(bytes(row[2])))
 
 
-async def pages(store: Store, run_id: UUID, stage: str) -> AsyncIterator[Staged]:
+async def pages(store: Store, run_id: UUID, stage: str) -> AsyncGenerator[Staged, None]:
     """The staged pages in order; the next one is fetched while the caller works on this one."""
     ahead = asyncio.create_task(store.do(_next, run_id, stage, -1))
     try:

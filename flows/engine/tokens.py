@@ -3,35 +3,43 @@
 The lease is an advisory lock of the store: it needs no row, works across machines, and is gone
 when its process dies. Inside it the block is read again, refreshed only if nobody else did, and
 saved *before* the new pair is used: a refresh token may work once (design 8).
+
+A process that dies between the refresh and the save leaves a dead refresh token behind. The next
+run is told so by the service (``invalid_grant``) and asks a person to press 許可する again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar
 
+import httpx
+import tenacity
 from prefect.blocks.core import Block
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from connectors.kit import SettingsError
+from connectors.kit import (
+    AppConnectError,
+    ReauthorizeError,
+    Refresh,
+    SettingsError,
+    Tokens,
+    utc_now,
+)
 from flows.engine.store import Store
 
+T = TypeVar("T")
 
-class TokenPair(Protocol):
-    """What a service's ``Tokens`` have in common."""
+_POLL_SECONDS = 0.1
+"""How often a waiting process asks for the lock; a refresh takes longer than that."""
 
-    @property
-    def access_token(self) -> str: ...  # noqa: D102
-    @property
-    def refresh_token(self) -> str: ...  # noqa: D102
-
-
-T = TypeVar("T", bound=TokenPair)
+_SAVE_SECONDS = 60.0
+"""How long saving a new pair is tried: the old one may be dead already."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Vault:
 
 
 class BlockKeeper:
-    """Keeps the newest pair in the block document; implements the connectors' ``TokenKeeper``."""
+    """Keeps the newest pair in the block document; a `connectors.kit.TokenKeeper`."""
 
     def __init__(self, store: Store, credentials: Block) -> None:
         name = credentials._block_document_name
@@ -64,61 +72,104 @@ class BlockKeeper:
         self._type = type(credentials)
         self._name = name
         self._block: Any = credentials
+        self._service = str(self._type._block_type_name).removesuffix(" 接続情報")
+        self._turn = asyncio.Lock()
 
-    async def current(self) -> Any:
+    async def current(self) -> Tokens:
         """The newest pair that this process knows."""
         return _tokens(self._block)
 
-    async def renew(self, stale: T, refresh: Callable[[T], Awaitable[T]]) -> T:
+    async def renew(self, stale: Tokens, refresh: Refresh) -> Tokens:
         """The pair after ``stale``: saved by somebody else meanwhile, or refreshed here and saved.
 
         Raises:
             AppConnectError: whatever ``refresh`` raises; the saved pair is untouched then.
+            ReauthorizeError: ``AC-101``, there is nothing to refresh with, or the new pair could
+                not be saved.
+            SettingsError: ``AC-206``, the block is gone.
         """
-        slug = self._type.get_block_type_slug()
-        async with _alone(self._store, f"token/{slug}/{self._name}"):
-            self._block = await self._type.aload(self._name)
-            saved = cast("T", _tokens(self._block))
+        lock = f"token/{self._type.get_block_type_slug()}/{self._name}"
+        async with self._turn, _alone(self._store, lock):
+            try:
+                self._block = await self._type.aload(self._name)
+            except ValueError:
+                raise SettingsError("AC-206", self._name) from None
+            saved = _tokens(self._block)
             if saved.access_token != stale.access_token:
                 return saved
-            fresh = await refresh(saved)
-            self._write(fresh)
-            await self._block.save(self._name, overwrite=True)
-            return fresh
+            return await _to_its_end(self._replace(saved, refresh))
 
-    def _write(self, fresh: Any) -> None:
+    async def _replace(self, saved: Tokens, refresh: Refresh) -> Tokens:
+        if not saved.refresh_token:
+            raise ReauthorizeError("AC-101", service=self._service)
+        fresh = await refresh(saved)
         self._block.access_token = SecretStr(fresh.access_token)
         self._block.refresh_token = SecretStr(fresh.refresh_token)
         self._block.token_expires_at = fresh.expires_at
         self._block.token_issued_at = fresh.issued_at
+        await self._save()
+        return fresh
+
+    async def _save(self) -> None:
+        persistent = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type((httpx.HTTPError, OSError)),
+            wait=tenacity.wait_exponential(0.2, max=5),
+            stop=tenacity.stop_after_delay(_SAVE_SECONDS),
+        )
+        try:
+            await persistent(self._block.asave, self._name, overwrite=True)
+        except tenacity.RetryError:
+            # Nobody will ever have this pair again, and the one before it may be used up.
+            raise ReauthorizeError("AC-101", service=self._service) from None
 
 
-def _tokens(block: Any) -> Any:
-    """The pair in a block, as the ``Tokens`` of its service."""
-    from blocks import BugyoCredentials
-    from connectors import bugyo, kintone
-    from flows.engine.clock import now
-
-    kind: Any = bugyo.Tokens if isinstance(block, BugyoCredentials) else kintone.Tokens
+def _tokens(block: Any) -> Tokens:
+    """The pair in a block; every credentials block with OAuth has these four fields."""
     access, refresh = block.access_token, block.refresh_token
-    return kind(
+    return Tokens(
         access_token=access.get_secret_value() if access else "",
         refresh_token=refresh.get_secret_value() if refresh else "",
-        issued_at=block.token_issued_at or now(),
+        issued_at=block.token_issued_at or utc_now(),
         expires_at=block.token_expires_at,
     )
 
 
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work``; a cancellation waits until it is done."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # seen: it is the cancellation that counts
+        raise
+
+
 @contextlib.asynccontextmanager
 async def _alone(store: Store, name: str) -> AsyncIterator[None]:
-    """Hold an advisory lock of the database; it is gone when this process dies."""
+    """Hold an advisory lock of the database; it is gone when this process dies.
+
+    Waiting occupies neither a thread nor a connection: a crowd of waiters could otherwise take
+    those that the holder needs to let go.
+    """
     key = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
-    manager = store.begin()
-    connection = await asyncio.to_thread(manager.__enter__)
+    held: list[contextlib.ExitStack] = []
+
+    def attempt() -> None:
+        with contextlib.ExitStack() as stack:
+            db = stack.enter_context(store.begin())
+            if db.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": key}):
+                held.append(stack.pop_all())
+
     try:
-        await asyncio.to_thread(
-            connection.execute, text("SELECT pg_advisory_xact_lock(:key)"), {"key": key}
-        )
+        while not held:
+            await _to_its_end(asyncio.to_thread(attempt))
+            if not held:
+                await asyncio.sleep(_POLL_SECONDS)
         yield
     finally:
-        await asyncio.to_thread(manager.__exit__, None, None, None)
+        for stack in held:
+            # A lock that was lost with its connection is gone, too; the pair is saved.
+            with contextlib.suppress(AppConnectError):
+                await _to_its_end(asyncio.to_thread(stack.close))

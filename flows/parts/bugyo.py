@@ -13,13 +13,12 @@ from connectors.bugyo import (
     Customer,
     Environment,
     OAuthApp,
-    TokenAuthorizer,
     any_of,
     environment,
     fixed_token,
 )
 from connectors.bugyo.client import IMPORT_BATCH
-from connectors.kit import Authorizer, ReauthorizeError, SettingsError
+from connectors.kit import Authorizer, ReauthorizeError, SettingsError, TokenAuthorizer
 from flows.engine.model import RowRefusal, SendOutcome
 from flows.engine.pipeline import Tools
 

@@ -13,8 +13,8 @@ import orjson
 from blocks import KintoneCredentials
 from connectors.kintone import KintoneClient, api_token
 from connectors.kintone import query as q
-from connectors.kintone.auth import OAuthClient, TokenAuthorizer
-from connectors.kit import Authorizer, SettingsError
+from connectors.kintone.auth import MAX_TOKENS, OAuthClient
+from connectors.kit import Authorizer, SettingsError, TokenAuthorizer
 from connectors.kit.paging import chunks
 from flows.engine.model import Mode, SourcePage, Window
 from flows.engine.pipeline import Tools
@@ -30,7 +30,8 @@ async def open_kintone(
     """A client for the credentials of a block.
 
     Raises:
-        SettingsError: ``AC-102``, neither an API token nor OAuth is set up; ``AC-201`` sub-domain.
+        SettingsError: ``AC-102``, neither an API token nor OAuth is set up; ``AC-201`` sub-domain;
+            ``AC-205``, the number of API tokens, or the address.
     """
     async with KintoneClient(
         credentials.subdomain,
@@ -44,8 +45,12 @@ async def open_kintone(
 
 def _authorizer(credentials: KintoneCredentials, tools: Tools) -> Authorizer:
     if credentials.api_token is not None and credentials.api_token.get_secret_value().strip():
-        tokens = credentials.api_token.get_secret_value().split(",")
-        return api_token(*(token.strip() for token in tokens if token.strip()))
+        listed = [part.strip() for part in credentials.api_token.get_secret_value().split(",")]
+        tokens = [token for token in listed if token]
+        if not 1 <= len(tokens) <= MAX_TOKENS:
+            wrong = f"APIトークンは{MAX_TOKENS}個まで入力できます（入力: {len(tokens)}個）"
+            raise SettingsError("AC-205", wrong, service=SERVICE)
+        return api_token(*tokens)
     if not (credentials.client_id and credentials.client_secret and credentials.access_token):
         raise SettingsError("AC-102", service=SERVICE)
     app = OAuthClient(
@@ -56,7 +61,7 @@ def _authorizer(credentials: KintoneCredentials, tools: Tools) -> Authorizer:
         endpoint=credentials.endpoint or None,
         masker=tools.masker,
     )
-    return TokenAuthorizer(tools.vault.keeper(credentials), app.refresh)
+    return TokenAuthorizer(tools.vault.keeper(credentials), app.refresh, masker=tools.masker)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from connectors.bugyo import Refresh, TokenAuthorizer, Tokens
 from connectors.bugyo.emulator import (
     DEMO_CLIENT_ID,
     DEMO_CLIENT_SECRET,
@@ -22,7 +21,15 @@ from connectors.bugyo.emulator import (
     DEMO_SUBSCRIPTION_KEY,
     DEMO_TENANTS,
 )
-from connectors.kit import FaultError, ReauthorizeError, SettingsError, WaitError
+from connectors.kit import (
+    FaultError,
+    ReauthorizeError,
+    Refresh,
+    SettingsError,
+    TokenAuthorizer,
+    Tokens,
+    WaitError,
+)
 from connectors.kit.emulator import Fault
 
 if TYPE_CHECKING:
@@ -339,3 +346,20 @@ async def test_short_lives_are_not_renewed_at_every_request(service: Service) ->
     tokens = await consent(service)
     assert not tokens.due(tokens.issued_at + timedelta(seconds=29))
     assert tokens.due(tokens.issued_at + timedelta(seconds=31))
+
+
+async def test_a_failed_early_renewal_is_left_alone_for_a_while(service: Service) -> None:
+    app, tokens = service.app(), await consent(service)
+    assert tokens.expires_at is not None
+    time = [tokens.expires_at - timedelta(minutes=4)]
+    keeper = Keeper(tokens)
+    authorizer = TokenAuthorizer(keeper, app.refresh, clock=lambda: time[0])
+    before = service.requests("/oauth2/token")
+    service.emulator.faults.add(Fault(kind="status", path="oauth2/token", status=500))
+    for _ in range(3):
+        await authorizer.headers()
+    assert service.requests("/oauth2/token") == before + 1
+    time[0] += timedelta(seconds=31)
+    await authorizer.headers()
+    assert service.requests("/oauth2/token") == before + 2
+    assert keeper.tokens != tokens

@@ -13,12 +13,17 @@ import pytest
 from connectors.kintone import (
     SCOPES,
     OAuthClient,
-    TokenAuthorizer,
-    Tokens,
     api_token,
     password,
 )
-from connectors.kit import AppConnectError, Masker, ReauthorizeError, SettingsError
+from connectors.kit import (
+    AppConnectError,
+    Masker,
+    ReauthorizeError,
+    SettingsError,
+    TokenAuthorizer,
+    Tokens,
+)
 from connectors.kit.emulator import Fault
 
 CLIENT, SECRET = "client-0001", "secret-of-the-client"

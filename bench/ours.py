@@ -1,0 +1,136 @@
+"""A: the engine, with its store, ledger, lease and staged pages, in one process.
+
+``python -m bench.ours KINTONE BUGYO STORE [--flow] [--profile FILE]``. Without ``--flow`` the three
+stages are called one after the other, as `flows.engine.run` does, without Prefect around them; with
+it the flow itself is called, against the Prefect server of the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import cProfile
+import os
+import time
+from dataclasses import asdict
+from uuid import uuid4
+
+from bench.meter import measured
+from connectors.kit import Masker
+from deployments.samples import SAMPLE, sample_credentials, sample_settings
+from deployments.stack.settings import StackUrls
+from flows.customers_from_kintone import (
+    PIPELINE,
+    CustomersFromKintoneConnection,
+    customers_from_kintone,
+)
+from flows.engine import history, staging
+from flows.engine.clock import now
+from flows.engine.context import RunContext
+from flows.engine.extract import extract
+from flows.engine.lease import lease
+from flows.engine.ledger import Ledger
+from flows.engine.load import load
+from flows.engine.model import Counts, Mode, RunHandle, Trigger, Window
+from flows.engine.pipeline import Tools
+from flows.engine.run import _close, _window, settle
+from flows.engine.store import Store
+from flows.engine.store.database import URL_VARIABLE
+from flows.engine.tokens import Vault
+from flows.engine.transform import transform
+
+
+def _told(result: str, counts: Counts) -> dict[str, object]:
+    return {"result": result, "counts": asdict(counts)}
+
+
+async def _quiet(stage: str, done: int, total: int | None) -> None:
+    del stage, done, total
+
+
+async def engine(urls: StackUrls) -> dict[str, object]:
+    """One full run; returns its result, counts, and the seconds and CPU seconds of each stage."""
+    bugyo, kintone = sample_credentials(urls)
+    block = CustomersFromKintoneConnection(
+        registration_number="AC-0000-0001",
+        phone="03-0000-0000",
+        bugyo=bugyo,
+        kintone=kintone,
+        settings=sample_settings(),
+    )
+    store, run_id, masker = Store(urls.store), uuid4(), Masker()
+    with store.session() as session:
+        row = history.open_run(
+            session,
+            run_id=run_id,
+            connection=SAMPLE,
+            connector=PIPELINE.connector,
+            service=PIPELINE.service,
+            trigger=Trigger.MANUAL,
+            mode=Mode.FULL,
+            dry_run=False,
+            started_at=now(),
+        )
+    took: dict[str, list[float]] = {}
+    async with lease(store, SAMPLE, run_id) as held, contextlib.AsyncExitStack() as stack:
+        tools = Tools(masker, Vault(store))
+        run = RunContext(
+            handle=RunHandle(run_id=run_id, connection=SAMPLE),
+            store=store,
+            pipeline=PIPELINE,
+            source=await stack.enter_async_context(PIPELINE.open_source(block, tools)),
+            sink=await stack.enter_async_context(PIPELINE.open_sink(block, tools)),
+            transformer=PIPELINE.transformer(block),
+            lease=held,
+            ledger=Ledger(SAMPLE, PIPELINE.entity),
+            window=Window(Mode.FULL),
+            mode=Mode.FULL,
+            dry_run=False,
+            masker=masker,
+            report=_quiet,
+        )
+        await settle(run)
+        run.window = await _window(run, block, None)
+        clock = asyncio.get_running_loop().time
+        for stage in (extract, transform, load):
+            began, cpu = clock(), time.process_time()
+            await stage(run)
+            took[stage.__name__] = [
+                round(clock() - began, 3),
+                round(time.process_time() - cpu, 3),
+            ]
+        result, counts = await store.do(_close, run, row)
+        await store.do(staging.purge, SAMPLE)
+    return _told(str(result), counts) | {"stages": took}
+
+
+async def flow() -> dict[str, object]:
+    """The flow, with its connection block and its tasks, on a real Prefect server."""
+    state = await customers_from_kintone(SAMPLE, mode="全件", return_state=True)
+    return {"result": state.name, "message": state.message}
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kintone")
+    parser.add_argument("bugyo")
+    parser.add_argument("store")
+    parser.add_argument("--flow", action="store_true")
+    parser.add_argument("--profile")
+    options = parser.parse_args()
+    os.environ[URL_VARIABLE] = options.store
+    urls = StackUrls("", options.store, "", options.kintone, options.bugyo)
+    profiler = cProfile.Profile() if options.profile else None
+    with measured() as told:
+        if profiler is not None:
+            profiler.enable()
+        told.update(asyncio.run(flow() if options.flow else engine(urls)))
+        if profiler is not None:
+            profiler.disable()
+    if profiler is not None:
+        profiler.dump_stats(options.profile)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,116 @@
+"""The main job as a stranger meets it: ``app-connect up --once``, on its own ports and state."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from connectors.kit.emulator import free_port
+from deployments.stack.settings import child_environment
+
+COMMAND = [sys.executable, "-c", "from deployments.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    state = tmp_path_factory.mktemp("up") / "state"
+    ports = ("PREFECT_PORT", "KINTONE_PORT", "BUGYO_PORT")
+    return child_environment(
+        {
+            "APP_CONNECT_STATE_DIR": str(state),
+            "APP_CONNECT_DATABASE_URL": "",
+            "APP_CONNECT_PREFECT_DATABASE_URL": "",
+            **{f"APP_CONNECT_{name}": str(free_port()) for name in ports},
+        }
+    )
+
+
+def once(environment: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    done = subprocess.run(
+        [*COMMAND, "up", "--once", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.strip(), done.stderr
+    return done.returncode, json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def books(environment: dict[str, str]) -> dict[str, Any]:
+    state = Path(environment["APP_CONNECT_STATE_DIR"])
+    held: dict[str, Any] = json.loads((state / "bugyo-emulator.json").read_text("utf-8"))
+    return held
+
+
+def test_counts_add_up_and_the_second_run_posts_nothing(environment: dict[str, str]) -> None:
+    status, first = once(environment)
+    assert list(first) == [
+        *("result", "extracted", "created", "updated", "unchanged"),
+        *("rejected", "pending", "seconds", "flow_run_id"),
+    ]
+    assert (status, first["result"]) == (3, "一部エラー")
+    assert first["extracted"] == 1200
+    assert first["pending"] == 0
+    assert first["extracted"] == sum(
+        first[name] for name in ("created", "updated", "unchanged", "rejected")
+    )
+    held = books(environment)
+    written = [book["writes"] for book in held.values()]
+    assert sum(map(len, written)) == first["created"]
+    assert all(times == 1 for book in written for times in book.values())
+
+    status, second = once(environment)
+    assert (status, second["created"], second["updated"], second["pending"]) == (3, 0, 0, 0)
+    assert books(environment) == held
+
+
+def test_ctrl_c_stops_everything_it_started(environment: dict[str, str]) -> None:
+    before = {p.pid for p in psutil.process_iter()}
+    process = subprocess.Popen(
+        [*COMMAND, "up", "--no-run"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    try:
+        for line in process.stdout:
+            lines.append(line)
+            if "Ctrl-C" in line:
+                break
+        url = f"http://127.0.0.1:{environment['APP_CONNECT_PREFECT_PORT']}"
+        assert any(url in line for line in lines)
+        assert httpx.get(f"{url}/api/health").json() is True
+        filters = {"deployments": {"tags": {"all_": ["app-connect"]}}}
+        deployed = httpx.post(f"{url}/api/deployments/filter", json=filters).json()
+        assert [d["paused"] for d in deployed] == [False]
+        schedule = deployed[0]["schedules"][0]
+        assert schedule["active"] is True
+        assert schedule["schedule"]["cron"] == "0 5 * * *"
+        assert schedule["schedule"]["timezone"] == "Asia/Tokyo"
+        ours = {p.pid for p in psutil.Process(process.pid).children(recursive=True)}
+        assert ours
+    finally:
+        os.kill(process.pid, signal.SIGINT)
+        status = process.wait(timeout=40)
+    assert status == 0
+    deadline = time.monotonic() + 10
+    while left := [pid for pid in ours if psutil.pid_exists(pid)]:
+        assert time.monotonic() < deadline, f"still running: {left}"
+        time.sleep(0.1)
+    assert process.pid not in before

@@ -1,0 +1,106 @@
+"""The whole local stack, and Debian's Chromium in front of it, as the clerk has them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from connectors.kit.emulator import free_port
+from deployments.stack.processes import Child, Guard
+from deployments.stack.settings import child_environment
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+
+
+@dataclass(frozen=True)
+class Screen:
+    """The running stack.
+
+    Attributes:
+        url: The Prefect UI.
+        api: The Prefect API, for what a test has to know and a person reads from the screen.
+    """
+
+    url: str
+    api: httpx.Client
+
+    def find(self, kind: str, **query: Any) -> list[dict[str, Any]]:
+        """Documents of a kind, e.g. ``flow_runs``."""
+        answer = self.api.post(f"{kind}/filter", json=query).raise_for_status()
+        found: list[dict[str, Any]] = answer.json()
+        return found
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Runs that have begun, the newest first."""
+        begun = self.find("flow_runs", sort="START_TIME_DESC")
+        return [run for run in begun if run["start_time"]]
+
+    def finished_run(self, known: set[str]) -> dict[str, Any]:
+        """Wait for a run that is not ``known`` to end."""
+
+        def ended() -> dict[str, Any] | None:
+            fresh = [run for run in self.runs() if run["id"] not in known and run["end_time"]]
+            return fresh[0] if fresh else None
+
+        return until(ended)
+
+
+def until(probe: Callable[[], dict[str, Any] | None], seconds: float = 60) -> dict[str, Any]:
+    """What ``probe`` finds, as soon as it finds something."""
+    deadline = time.monotonic() + seconds
+    while (found := probe()) is None:
+        if time.monotonic() > deadline:
+            pytest.fail(f"nothing came within {seconds:.0f} s")
+        time.sleep(0.3)
+    return found
+
+
+@pytest.fixture(scope="session")
+def screen(session_dir: Path) -> Iterator[Screen]:
+    """``app-connect up`` on ports and a state folder of its own, after its first run."""
+    names = ("PREFECT_PORT", "KINTONE_PORT", "BUGYO_PORT")
+    ports = {f"APP_CONNECT_{name}": str(free_port()) for name in names}
+    state = session_dir / "ui"
+    guard = Guard(session_dir / "guard.log")
+    child = Child(
+        "app-connect up",
+        [sys.executable, "-c", "from deployments.cli import main; main()", "up"],
+        child_environment({"APP_CONNECT_STATE_DIR": str(state), **ports}),
+        session_dir / "up.log",
+        grace_seconds=40,
+    )
+    guard.watch(child)
+    try:
+        child.wait_until(lambda: "Ctrl-C" in child.log.read_text("utf-8"), seconds=180)
+        url = f"http://127.0.0.1:{ports['APP_CONNECT_PREFECT_PORT']}"
+        with httpx.Client(base_url=f"{url}/api/", timeout=30, trust_env=False) as api:
+            yield Screen(url, api)
+    finally:
+        child.terminate()
+        child.finish()
+        guard.dismiss()
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Page]:
+    """A fresh browser page; its last sight is kept as ``last.png`` in the test's folder."""
+    with sync_playwright() as player:
+        # Chromium's sandbox refuses to run as root, which is what a container is.
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = browser.new_context(
+            viewport={"width": 1280, "height": 900}, locale="ja-JP", timezone_id="Asia/Tokyo"
+        )
+        context.set_default_timeout(30_000)
+        page = context.new_page()
+        yield page
+        page.screenshot(path=tmp_path / "last.png", full_page=True)
+        browser.close()

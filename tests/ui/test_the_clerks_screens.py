@@ -1,0 +1,75 @@
+"""What the clerk does in the Prefect UI, in a real browser."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from .conftest import Screen
+
+
+def quick_run(screen: Screen, page: Page) -> dict[str, str]:
+    known = {run["id"] for run in screen.runs()}
+    (deployment,) = screen.find("deployments")
+    page.goto(f"{screen.url}/v2/deployments/deployment/{deployment['id']}")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Quick run").click()
+    return screen.finished_run(known)
+
+
+def test_quick_run_works_and_is_in_the_history_as_manual(screen: Screen, page: Page) -> None:
+    run = quick_run(screen, page)
+    assert run["state_name"] == "一部エラー"
+    page.goto(f"{screen.url}/v2/runs")
+    entry = page.get_by_role("link", name=run["name"]).first
+    expect(entry).to_be_visible()
+    assert run["name"].endswith(" 手動")
+    (history,) = screen.find(
+        "artifacts",
+        artifacts={"key": {"any_": ["history"]}, "flow_run_id": {"any_": [run["id"]]}},
+    )
+    page.goto(f"{screen.url}/v2/artifacts/artifact/{history['id']}")
+    expect(page.get_by_role("cell", name="手動", exact=True).first).to_be_visible()
+    expect(page.get_by_role("columnheader", name="処理時間（開始 - 終了）")).to_be_visible()
+
+
+def test_the_form_of_a_connection_can_be_edited_without_losing_its_credentials(
+    screen: Screen, page: Page
+) -> None:
+    (block,) = screen.find(
+        "block_documents", block_types={"slug": {"any_": ["customers-from-kintone"]}}
+    )
+    page.goto(f"{screen.url}/v2/blocks/block/{block['id']}/edit")
+    minutes = page.get_by_label("重複して読む時間（分）")
+    expect(minutes).to_have_value("1")
+    minutes.fill("2")
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_url(f"**/blocks/block/{block['id']}")
+    saved = screen.api.get(f"block_documents/{block['id']}").raise_for_status().json()
+    assert saved["data"]["settings"]["overlap_minutes"] == 2
+    assert quick_run(screen, page)["state_name"] == "一部エラー"
+
+
+def test_forms_are_in_order_with_logos_and_without_what_is_automatic(
+    screen: Screen, page: Page
+) -> None:
+    page.goto(f"{screen.url}/v2/blocks/catalog/bugyo-credentials/create")
+    expect(page.get_by_label("サブスクリプションキー")).to_be_visible()
+    assert page.get_by_text("リフレッシュトークン").count() == 0
+    assert page.get_by_text('Property is type "None"').count() == 0
+    page.goto(f"{screen.url}/v2/blocks/catalog/customers-from-kintone/create")
+    expect(page.get_by_label("アプリID")).to_be_visible()
+    wanted = [
+        "登録番号",
+        "奉行クラウド",
+        "アプリID",
+        "得意先コード ←",
+        "得意先名 ←",
+        "スケジュール",
+    ]
+    tops = [page.get_by_text(w).filter(visible=True).first.bounding_box() for w in wanted]
+    heights = [box["y"] for box in tops if box]
+    assert len(heights) == len(wanted)
+    assert heights == sorted(heights)
+    logo = page.locator("img[src$='/app-connect/kit.svg']").first
+    expect(logo).to_be_visible()
+    assert logo.evaluate("image => image.complete && image.naturalWidth > 0")
