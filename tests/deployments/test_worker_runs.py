@@ -202,7 +202,12 @@ async def test_a_killed_run_is_crashed_at_once(
 
 async def gone(pid: int, seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    while True:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return
+        except psutil.NoSuchProcess:
+            return
         assert time.monotonic() < deadline, f"process {pid} is still there"
         await asyncio.sleep(0.05)
 
