@@ -18,6 +18,11 @@ from flows.engine.model import Counts, Mode, Result, Trigger
 from flows.engine.store import ConnectionRow, RunRow
 
 _INTERRUPTED = "中断"
+_SAVE = text(
+    "UPDATE run SET extracted = :extracted, created = :created, updated = :updated, "
+    "unchanged = :unchanged, rejected = :rejected, pending = :pending, "
+    "position = coalesce(CAST(:position AS jsonb), position) WHERE id = :id"
+)
 
 
 def open_run(
@@ -88,6 +93,11 @@ def mark_interrupted(session: Session, connection: str, *, current: UUID) -> lis
 
 def save_counts(db: Connection, run_id: UUID, counts: Counts, **more: Any) -> None:
     """Bring the run's counts up to date, in the transaction that changed them."""
+    if more.keys() <= {"position"}:
+        # After every page: a statement that nobody has to compile.
+        position = orjson.dumps(more["position"]).decode() if more else None
+        db.execute(_SAVE, {**asdict(counts), "position": position, "id": run_id})
+        return
     values = {**asdict(counts), **more}
     db.execute(update(RunRow).where(col(RunRow.id) == run_id).values(**values))
 

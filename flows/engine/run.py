@@ -23,6 +23,7 @@ from flows.engine import history, rejects, report, staging
 from flows.engine import load as loading
 from flows.engine import transform as transforming
 from flows.engine.clock import now
+from flows.engine.collecting import fewer_collections
 from flows.engine.context import RunContext, current, enter
 from flows.engine.lease import lease
 from flows.engine.ledger import Ledger
@@ -184,7 +185,8 @@ async def _run(
             if not run.dry_run:
                 await settle(run)
             run.window = await _window(run, block, record_key)
-            await _stages(run)
+            with fewer_collections():
+                await _stages(run)
             if run.error is not None:
                 raise run.error
             return await _end_well(run, row)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import psycopg
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, make_url, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
 
 from connectors.kit import FaultError
@@ -22,6 +25,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 URL_VARIABLE = "APP_CONNECT_DATABASE_URL"
+_IDLE_SECONDS = 1.0  # a connection that rested longer is tried before it is used
 _MIGRATION_LOCK = 0x4143_0001  # any constant: serialises migrations of one database
 
 
@@ -36,14 +40,35 @@ def _engine(url: str) -> Engine:
     # Few connections: a run uses two at a time, and an operator's server has a limit.
     # A host that does not answer at all is told to the clerk after 10 s, not after minutes.
     waits = {"connect_timeout": 10}
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=4,
         max_overflow=4,
-        pool_pre_ping=True,
         pool_timeout=30,
         connect_args=waits,
     )
+    event.listen(engine, "checkin", _note_checkin)
+    event.listen(engine, "checkout", _ping_if_idle)
+    return engine
+
+
+def _note_checkin(_connection: Any, record: ConnectionPoolEntry) -> None:
+    record.info["idle_since"] = time.monotonic()
+
+
+def _ping_if_idle(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+    """``pool_pre_ping`` for connections that lay idle: a run at work does not pay for it.
+
+    Raises:
+        DisconnectionError: the server is gone or was restarted; the pool opens a new connection.
+    """
+    if time.monotonic() - record.info.get("idle_since", 0.0) < _IDLE_SECONDS:
+        return
+    try:
+        connection.execute("SELECT 1")
+        connection.rollback()
+    except psycopg.Error:
+        raise DisconnectionError from None
 
 
 def migrate(url: str) -> None:

@@ -101,16 +101,7 @@ class LedgerRow(SQLModel, table=True):
     """
 
     __tablename__ = "ledger"
-    __table_args__ = (
-        Index("ix_ledger_external_key", "connection", "entity", "external_key"),
-        Index(
-            "ix_ledger_open",
-            "connection",
-            "entity",
-            "state",
-            postgresql_where=text("state IN ('pending', 'unsent')"),
-        ),
-    )
+    __table_args__ = (Index("ix_ledger_external_key", "connection", "entity", "external_key"),)
 
     connection: str = Field(primary_key=True)
     entity: str = Field(primary_key=True)
