@@ -317,7 +317,11 @@ def _record_answers(db: Connection, run: RunContext, batch: Batch) -> None:
     if sent.posted:
         run.ledger.posted(db, sent.posted, batch.batch_id)
     if sent.refused:
-        words = {key: f"{r.vendor_code} {r.message}" for key, r in sent.refused.items()}
+        # PostgreSQL's text refuses NUL, and a vendor's message may echo one.
+        words = {
+            key: f"{r.vendor_code} {r.message}".replace("\x00", "")
+            for key, r in sent.refused.items()
+        }
         run.ledger.rejected(db, words, batch.batch_id)
 
 
