@@ -30,7 +30,7 @@ define install
 $(LOCKED) sh .ci/setup "$(PYTHON)" "$(VENV)" "$(1)" >&2
 endef
 
-.PHONY: run setup test docs test-ui bench check format lock clean help
+.PHONY: run setup test docs audit test-ui test-database bench check format lock clean help
 .DEFAULT_GOAL := help
 
 run: setup
@@ -42,7 +42,7 @@ setup: ## .venv with what a run needs
 test: ## lint, format, types, import rule, tests
 	@$(call install,dev)
 	@$(MAKE) --no-print-directory check
-	$(PY) -m pytest --ignore=tests/ui $(ARGS)
+	$(PY) -m pytest --ignore=tests/ui --ignore=tests/database $(ARGS)
 
 check:
 	$(PY) -m ruff check .
@@ -56,6 +56,10 @@ docs: setup ## pages that are made from data files
 test-ui: ## browser tests; needs Debian's chromium and Japanese fonts (see .ci/run)
 	@$(call install,ui)
 	$(PY) -m pytest tests/ui $(ARGS)
+
+test-database: ## a PostgreSQL of your own, backup, upgrade; needs Debian's postgresql (see .ci/run)
+	@$(call install,dev)
+	$(PY) -m pytest tests/database $(ARGS)
 
 bench: setup ## the engine beside a bare httpx loop; minutes of full load
 	$(PY) -m bench.customers --size $(SIZE) $(ARGS)
@@ -74,6 +78,10 @@ lock: ## requirements/*.txt from pyproject.toml; UPGRADE=1 for newer versions
 	$(UV_COMPILE) --group build --group dev -c requirements/run.txt -o requirements/dev.txt
 	$(UV_COMPILE) --group build --group dev --group ui -c requirements/dev.txt -o requirements/ui.txt
 
+audit: ## known vulnerabilities of the locked packages; 3 = the service could not be asked
+	@$(call install,dev)
+	@sh .ci/audit "$(VENV)" requirements/ui.txt
+
 clean: ## remove .venv and caches; the data of the local stack (.state) stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -82,7 +90,9 @@ help:
 	@echo "make run        ローカル環境を起動します（ARGS=--once で1回だけ実行）"
 	@echo "make test       静的検査とテスト"
 	@echo "make test-ui    ブラウザのテスト"
+	@echo "make test-database  自分の PostgreSQL・バックアップ・版の移行のテスト"
 	@echo "make bench      速度の測定（SIZE=100000 件）"
 	@echo "make format     コードの整形"
 	@echo "make lock       依存関係の固定（UPGRADE=1 で更新）"
+	@echo "make audit      依存パッケージの既知の脆弱性の確認"
 	@echo "make clean      .venv とキャッシュの削除（データは消えません）"

@@ -1,9 +1,11 @@
 """Prefect blocks: credentials, tokens and connection settings; one module per service."""
 
+from blocks.alerts import MailAlert, WebhookAlert
 from blocks.bugyo import BugyoCredentials
 from blocks.connection import CRON_DAILY_0500, TIMEZONE, Connection
 from blocks.form import NEEDED, FormBlock, FormModel
 from blocks.kintone import KintoneCredentials
+from blocks.oauth import OAuthBlock
 
 __all__ = [
     "CRON_DAILY_0500",
@@ -14,4 +16,7 @@ __all__ = [
     "FormBlock",
     "FormModel",
     "KintoneCredentials",
+    "MailAlert",
+    "OAuthBlock",
+    "WebhookAlert",
 ]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
-from blocks.form import AUTOMATIC, NEEDED, FormBlock
+from blocks.form import NEEDED
+from blocks.oauth import OAuthBlock, is_filled
+from connectors.bugyo import GRANT_LIFE
+from connectors.kit import GrantLife
 
 EnvironmentName = Literal["製品版", "検証環境", "URLを指定"]
 
 
-class BugyoCredentials(FormBlock):
+class BugyoCredentials(OAuthBlock):
     """Credentials of 奉行クラウド: environment, subscription key, token and 法人.
 
     Example:
@@ -29,6 +31,7 @@ class BugyoCredentials(FormBlock):
     _block_type_slug = "bugyo-credentials"
     _description = "奉行クラウドの接続情報（サブスクリプションキー、連携トークン、法人）です。"
     _logo = "bugyo"
+    _grant_life: ClassVar[GrantLife] = GRANT_LIFE
 
     environment: EnvironmentName = Field(
         default="製品版",
@@ -68,30 +71,6 @@ class BugyoCredentials(FormBlock):
         title="コールバックURL",
         description="「許可する」のあとに戻るURLです。奉行クラウドに登録したものと同じにします。",
     )
-    access_token: SecretStr | None = Field(
-        default=None,
-        title="アクセストークン",
-        description="「許可する」で自動的に入ります。",
-        json_schema_extra=AUTOMATIC,
-    )
-    refresh_token: SecretStr | None = Field(
-        default=None,
-        title="リフレッシュトークン",
-        description="「許可する」で自動的に入ります。",
-        json_schema_extra=AUTOMATIC,
-    )
-    token_expires_at: datetime | None = Field(
-        default=None,
-        title="アクセストークンの期限",
-        description="自動的に入ります。",
-        json_schema_extra=AUTOMATIC,
-    )
-    token_issued_at: datetime | None = Field(
-        default=None,
-        title="連携トークンの更新日時",
-        description="自動的に入ります。",
-        json_schema_extra=AUTOMATIC,
-    )
     api_url: str | None = Field(
         default=None,
         title="APIのURL",
@@ -102,3 +81,8 @@ class BugyoCredentials(FormBlock):
         title="ログイン画面のURL",
         description="環境が「URLを指定」のときだけ使います。",
     )
+
+    @property
+    def uses_oauth(self) -> bool:
+        """Whether a person pressed 許可する; a fixed token comes first and is never renewed."""
+        return is_filled(self.refresh_token) and not is_filled(self.fixed_token)

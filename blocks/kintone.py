@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
-from blocks.form import AUTOMATIC, FormBlock
+from blocks.oauth import OAuthBlock, is_filled
+from connectors.kintone.auth import GRANT_LIFE
+from connectors.kit import GrantLife
 
 
-class KintoneCredentials(FormBlock):
+class KintoneCredentials(OAuthBlock):
     """Credentials of kintone: sub-domain and API token, or OAuth.
 
     Example:
@@ -27,6 +29,7 @@ class KintoneCredentials(FormBlock):
     _description = "kintone の接続情報（サブドメインと APIトークン、またはOAuth）です。"
     _logo = "kintone"
     _manual = "kintone"
+    _grant_life: ClassVar[GrantLife] = GRANT_LIFE
 
     subdomain: str = Field(
         title="サブドメイン",
@@ -55,30 +58,6 @@ class KintoneCredentials(FormBlock):
         title="リダイレクトエンドポイント",
         description="OAuthを使う場合に、cybozu.com 共通管理に登録したものと同じにします。",
     )
-    access_token: SecretStr | None = Field(
-        default=None,
-        title="アクセストークン",
-        description="OAuthの許可で自動的に入ります。",
-        json_schema_extra=AUTOMATIC,
-    )
-    refresh_token: SecretStr | None = Field(
-        default=None,
-        title="リフレッシュトークン",
-        description="OAuthの許可で自動的に入ります。",
-        json_schema_extra=AUTOMATIC,
-    )
-    token_expires_at: datetime | None = Field(
-        default=None,
-        title="アクセストークンの期限",
-        description="自動的に入ります。",
-        json_schema_extra=AUTOMATIC,
-    )
-    token_issued_at: datetime | None = Field(
-        default=None,
-        title="連携トークンの更新日時",
-        description="自動的に入ります。",
-        json_schema_extra=AUTOMATIC,
-    )
     guest_space: int | None = Field(
         default=None,
         title="ゲストスペースID",
@@ -89,3 +68,8 @@ class KintoneCredentials(FormBlock):
         title="接続先URL（試験用）",
         description="エミュレーターなど、cybozu.com 以外に接続するときだけ入力します。",
     )
+
+    @property
+    def uses_oauth(self) -> bool:
+        """Whether the consent of OAuth is used; an API token comes first and never expires."""
+        return is_filled(self.refresh_token) and not is_filled(self.api_token)

@@ -1,7 +1,8 @@
-"""Which connectors exist, and the deployment of each connection.
+"""Which connectors and operations exist, and their deployments.
 
-A connector is a module of ``flows`` with a ``PIPELINE`` and the flow of the same name: nothing has
-to be registered anywhere when a new one is added.
+A connector is a module of ``flows`` with a ``PIPELINE`` and the flow of the same name; an operation
+is a module of ``flows.operations`` with an ``OPERATION``: nothing has to be registered anywhere
+when a new one is added.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ from blocks import (
 from blocks.form import tidy
 from deployments.stack.settings import WORK_POOL
 from deployments.worker import AppConnectWorker
+from flows import operations as operation_modules
 from flows.engine import Pipeline
+from flows.operations import Operation
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,14 @@ def _found() -> Iterator[Connector]:
         for value in vars(module).values():
             if isinstance(value, Flow) and value.name == pipeline.connector:
                 yield Connector(pipeline, value, info.name)
+
+
+@cache
+def operations() -> dict[str, Operation]:
+    """Every operation by the name of its deployment, found by looking."""
+    names = [m.name for m in pkgutil.iter_modules(operation_modules.__path__, "flows.operations.")]
+    found = [getattr(importlib.import_module(name), "OPERATION", None) for name in names]
+    return {each.name: each for each in found if isinstance(each, Operation)}
 
 
 def block_types() -> list[type[Block]]:
@@ -183,4 +194,27 @@ async def deploy(connection: Connection, name: str) -> UUID:
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     deployment._parameter_openapi_schema = run_form(connector.flow, name)
+    return await deployment.aapply()
+
+
+async def deploy_operations() -> list[UUID]:
+    """Create or update the deployment of every operation; returns their ids."""
+    return [await _deploy_operation(operation) for operation in operations().values()]
+
+
+async def _deploy_operation(operation: Operation) -> UUID:
+    deployment: RunnerDeployment = await operation.flow.ato_deployment(
+        name=operation.name,
+        schedules=[Cron(operation.cron, timezone=TIMEZONE)] if operation.cron else [],
+        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=operation.collision),
+        description=operation.description,
+        tags=["app-connect", "operation"],
+        work_pool_name=WORK_POOL,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    form = copy.deepcopy(operation.flow.parameters)
+    for name, schema in form.properties.items():
+        schema["title"] = operation.titles.get(name, schema.get("title", name))
+    tidy({"properties": form.properties})
+    deployment._parameter_openapi_schema = form
     return await deployment.aapply()

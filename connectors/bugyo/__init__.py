@@ -10,7 +10,13 @@ from connectors.bugyo.models import (
     RowError,
     Tenant,
 )
-from connectors.bugyo.oauth import OAuthApp, authorization_url, fixed_token
+from connectors.bugyo.oauth import (
+    GRANT_LIFE,
+    OAuthApp,
+    authorization_url,
+    begin_consent,
+    fixed_token,
+)
 from connectors.bugyo.registry import (
     Assumption,
     Item,
@@ -23,6 +29,7 @@ from connectors.bugyo.registry import (
 from connectors.bugyo.validation import Validator, Violation, customer_validator
 
 __all__ = [
+    "GRANT_LIFE",
     "IMPORT_BATCH",
     "OTHER_CUSTOMER_CODE",
     "PROFILE",
@@ -44,6 +51,7 @@ __all__ = [
     "any_of",
     "assumptions",
     "authorization_url",
+    "begin_consent",
     "customer_validator",
     "environment",
     "fixed_token",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import math
 import secrets
 import time
 from collections.abc import Mapping
@@ -43,6 +46,8 @@ class _Issued:
     redirect_uri: str
     expires: float
     used: bool = False
+    used_at: float = 0.0
+    challenge: str | None = None
 
 
 @dataclass(slots=True)
@@ -52,6 +57,7 @@ class Consent:
     client_id: str
     redirect_uri: str
     state: str | None
+    challenge: str | None = None
     step: Literal["portal", "login", "consent"] = "portal"
 
 
@@ -90,8 +96,12 @@ class Accounts:
 
     # --- consent -------------------------------------------------------------------------------
 
-    def begin(self, query: Mapping[str, str]) -> str:
+    def begin(self, query: Mapping[str, str], *, pkce: bool = True) -> str:
         """Open the consent pages; returns the name of this passage.
+
+        Args:
+            query: What the browser came with.
+            pkce: Whether a code challenge is kept and checked (RFC 7636).
 
         Raises:
             ValueError: a Japanese reason; the browser must not be redirected anywhere.
@@ -103,9 +113,12 @@ class Accounts:
             raise ValueError("client_id が登録されていません。")
         if query.get("redirect_uri") not in application.redirect_uris:
             raise ValueError("redirect_uri が登録されたものと一致しません。")
+        challenge = query.get("code_challenge") if pkce else None
+        if challenge is not None and query.get("code_challenge_method") != "S256":
+            raise ValueError("code_challenge_method は S256 を指定してください。")
         name = secrets.token_urlsafe(16)
         self.consents[name] = Consent(
-            application.client_id, query["redirect_uri"], query.get("state")
+            application.client_id, query["redirect_uri"], query.get("state"), challenge
         )
         return name
 
@@ -117,13 +130,20 @@ class Accounts:
             consent.client_id,
             consent.redirect_uri,
             time.monotonic() + lifetime,
+            challenge=consent.challenge,
         )
         return code
 
     # --- tokens --------------------------------------------------------------------------------
 
     def token(
-        self, form: Mapping[str, Any], *, access: float, refresh: float, rotate: bool
+        self,
+        form: Mapping[str, Any],
+        *,
+        access: float,
+        refresh: float,
+        rotate: bool,
+        grace: float = 0.0,
     ) -> dict[str, Any]:
         """The token endpoint's answer.
 
@@ -132,6 +152,7 @@ class Accounts:
             access: Lifetime of the access token, seconds.
             refresh: Lifetime of the refresh token, seconds.
             rotate: Whether a refresh retires the old refresh token.
+            grace: Seconds in which a retired refresh token works once more.
 
         Raises:
             TokenRefusal: no token.
@@ -144,7 +165,7 @@ class Accounts:
                 grant = self._redeem_code(form, application)
                 return self._issue(grant, application, form, access, refresh)
             case "refresh_token":
-                return self._redeem_refresh(form, application, access, refresh, rotate)
+                return self._redeem_refresh(form, application, access, refresh, rotate, grace)
         raise TokenRefusal(400, "unsupported_grant_type", "grant_type が正しくありません。")
 
     def _redeem_code(self, form: Mapping[str, Any], application: Application) -> Grant:
@@ -153,6 +174,11 @@ class Accounts:
             issued.grant.revoked = True  # RFC 6749, 4.1.2: a code seen twice ends its tokens
         self._exchangeable(issued, form, application, "認可コード")
         assert issued is not None  # noqa: S101 (checked above)
+        if issued.challenge is not None:
+            digest = hashlib.sha256(str(form.get("code_verifier", "")).encode()).digest()
+            proven = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+            if proven != issued.challenge:
+                raise TokenRefusal(400, "invalid_grant", "code_verifier が一致しません。")
         issued.used = True
         return issued.grant
 
@@ -163,13 +189,17 @@ class Accounts:
         access: float,
         refresh: float,
         rotate: bool,
+        grace: float,
     ) -> dict[str, Any]:
         old = str(form.get("refresh_token", ""))
         issued = self._refresh.get(old)
+        if issued is not None and issued.used and time.monotonic() < issued.used_at + grace:
+            issued.used, issued.used_at = False, -math.inf
         self._exchangeable(issued, form, application, "リフレッシュトークン")
         assert issued is not None  # noqa: S101 (checked above)
         self.refreshes += 1
-        issued.used = rotate
+        # Once more within the grace, and not again: the first use counts, or nothing any more.
+        issued.used, issued.used_at = rotate, issued.used_at or time.monotonic()
         answer = self._issue(issued.grant, application, form, access, refresh)
         if not rotate:
             del self._refresh[answer["refresh_token"]]

@@ -52,6 +52,7 @@ class Login:
                 access=options.access_lifetime,
                 refresh=options.refresh_lifetime,
                 rotate=options.rotate,
+                grace=options.reuse_grace,
             )
         except TokenRefusal as refused:
             return json_answer(
@@ -65,7 +66,8 @@ class Login:
         """The pages, one after the other; the last one sends the browser back."""
         if request.method == "GET":
             try:
-                name = self._accounts.begin(request.query_params)
+                verifies = self._settings().pkce == "verify"
+                name = self._accounts.begin(request.query_params, pkce=verifies)
             except ValueError as reason:
                 return _page("refused", 400, error=str(reason))
             return _page("portal", request=name, portal_url="")
@@ -98,6 +100,8 @@ class Login:
             query = {"code": self._accounts.code_for(consent, self._settings().code_lifetime)}
         if self._settings().echo_state and consent.state is not None:
             query["state"] = consent.state
+        if self._settings().send_iss:
+            query["iss"] = str(request.base_url).rstrip("/")
         return Response(
             status_code=302, headers={"location": f"{consent.redirect_uri}?{urlencode(query)}"}
         )

@@ -33,6 +33,13 @@ class EmulatorSettings(BaseModel):
     rotate: bool = _TOKENS["rotates"]
     echo_state: bool = True
     send_expires_in: bool = True
+    pkce: Literal["verify", "ignore"] = Field(
+        default="verify", description="ignore: a server that does not know PKCE."
+    )
+    send_iss: bool = Field(default=False, description="The answer names its issuer (RFC 9207).")
+    reuse_grace: float = Field(
+        default=0, ge=0, description="Seconds in which a rotated refresh token works once more."
+    )
     max_slip_rows: int = Field(default=_IMPORT["max_slip_rows"], ge=1)
     slip_import: Literal["sync", "async"] = Field(
         default="sync", description="async: the reply is an accepted key."

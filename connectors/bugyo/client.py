@@ -8,7 +8,7 @@ from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 from connectors.bugyo._answers import AnswerReader, is_nothing
-from connectors.bugyo.environment import SERVICE, Environment
+from connectors.bugyo.environment import HOSTS, SERVICE, Environment
 from connectors.bugyo.filters import Filter
 from connectors.bugyo.models import Customer, ImportOutcome, Tenant
 from connectors.bugyo.registry import Operation, Resource, operation, resource
@@ -30,6 +30,7 @@ PROFILE = ServiceProfile(
     # One export carries everything (no paging exists), so the first byte may take its time.
     timeouts=Timeouts(connect=5.0, read=120.0, total=600.0),
     request_id_headers=("x-request-id", "x-ms-request-id", "request-id"),
+    hosts=HOSTS,
 )
 """The service's facts. No rate limit is public (contract 6): the client honours Retry-After."""
 

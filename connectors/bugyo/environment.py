@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from connectors.bugyo.registry import data
 from connectors.kit import SettingsError
+from connectors.kit.hosts import HostRefusedError, is_loopback, origin_of
 
 SERVICE = "奉行クラウド"
+
+HOSTS: tuple[str, ...] = tuple(data("environments")["hosts"])
+"""The only hosts that requests go to, emulators on loopback apart (`connectors.kit.hosts`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class Environment:
 
     Raises:
         SettingsError: ``AC-205``, a base that is not https (loopback apart: an emulator), or that
-            carries more than scheme, host and port.
+            carries more than scheme, host and port; ``AC-207``, a host that is not OBC's.
     """
 
     name: str
@@ -34,6 +37,12 @@ class Environment:
         for base in (self.api_base, self.id_base):
             if not _acceptable(base):
                 raise SettingsError("AC-205", f"接続先URL: {base}", service=SERVICE)
+            try:
+                origin_of(base, HOSTS)
+            except ValueError:
+                raise SettingsError("AC-205", f"接続先URL: {base}", service=SERVICE) from None
+            except HostRefusedError as error:
+                raise SettingsError("AC-207", str(error), service=SERVICE) from None
 
 
 def environment(name: str) -> Environment:
@@ -58,13 +67,6 @@ def _acceptable(base: str) -> bool:
         return False
     if parts.username or parts.query or parts.fragment or parts.path not in ("", "/"):
         return False
-    if parts.scheme == "https":
-        return bool(parts.hostname)
-    if parts.scheme != "http" or not parts.hostname:
+    if not parts.hostname:
         return False
-    if parts.hostname == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(parts.hostname).is_loopback
-    except ValueError:
-        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))

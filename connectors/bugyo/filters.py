@@ -51,6 +51,18 @@ class _Tree(Filter):
         return {self.joint: [part.encode(codes) for part in self.parts]}
 
 
+@dataclass(frozen=True, slots=True)
+class _AnyOf(Filter):
+    """An ``or`` of equal signs: look-ups ask for hundreds of keys, so it is made in one go."""
+
+    field: str
+    values: tuple[str, ...]
+
+    def encode(self, codes: Mapping[str, str]) -> dict[str, Any]:
+        code = codes[self.field]
+        return {"or": [{"itemKey": code, "operator": "eq", "value": v} for v in self.values]}
+
+
 def _parts(joint: str, condition: Filter) -> tuple[Filter, ...]:
     """The operands of ``a & b & c`` in one list instead of nested pairs."""
     same = isinstance(condition, _Tree) and condition.joint == joint
@@ -86,7 +98,7 @@ def any_of(field: str, values: Iterable[str]) -> Filter:
     Raises:
         ValueError: no values; such a filter would match nothing, or everything.
     """
-    leaves = tuple(where(field).eq(value) for value in values)
-    if not leaves:
+    listed = tuple(values)
+    if not listed:
         raise ValueError("any_of needs at least one value")
-    return leaves[0] if len(leaves) == 1 else _Tree("or", leaves)
+    return where(field).eq(listed[0]) if len(listed) == 1 else _AnyOf(field, listed)

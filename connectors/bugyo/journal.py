@@ -7,11 +7,11 @@ item 区切 holding ``*`` on the first row of a slip (contract 0.3, 8.1). Amount
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Final
@@ -120,7 +120,7 @@ class JournalSlip:
         department_mode: 部門指定方法; ``1`` = by line.
     """
 
-    date: date
+    date: dt.date
     voucher_number: str
     lines: tuple[JournalLine, ...]
     description: str = ""
@@ -255,14 +255,14 @@ def _side(row: Mapping[str, str], which: str, names: Sequence[str]) -> JournalSi
     return JournalSide(account, amount, tax, *others)
 
 
-def parse_date(text: str) -> date:
+def parse_date(text: str) -> dt.date:
     """``2026/08/31``, also unpadded, with hyphens or with a time behind it.
 
     Raises:
         ValueError: it is no date of the calendar.
     """
     if match := _DATE.fullmatch(text.strip()):
-        return date(*map(int, match.groups()))
+        return dt.date(*map(int, match.groups()))
     raise ValueError(f"日付ではありません: {text[:40]!r}")
 
 

@@ -93,12 +93,9 @@ class SlipOutcome:
 class SlipsPendingError(UnknownOutcomeError):
     """``AC-402``: the import was accepted, and its result could not be had.
 
-    Attributes:
-        accepted_key: Ask again with `JournalClient.import_result`. A look-up that finds nothing
-            proves nothing as long as the import may still be at work.
+    Ask again for its ``accepted_key`` with `JournalClient.import_result`. A look-up that finds
+    nothing proves nothing as long as the import may still be at work.
     """
-
-    accepted_key: str = ""
 
 
 class JournalClient:
@@ -258,6 +255,21 @@ class JournalClient:
                 raise _pending(accepted_key, self._client.answers.detail(answer))
             await asyncio.sleep(pause)
             pause = min(pause * 2, self._asking.longest)
+
+    async def import_state(self, accepted_key: str) -> str:
+        """How far an import is that was accepted earlier, asked once.
+
+        Returns:
+            ``pending``, ``done``, ``failed``, or ``unknown``: 奉行クラウド does not know the key,
+            or says a word that is not in the registry.
+        """
+        try:
+            answer = await self._client.call(_RESULT, "read", {_ASKING["key"]: accepted_key})
+        except AppConnectError as error:
+            if error.failure is Failure.REFUSED:
+                return "unknown"
+            raise
+        return _state(answer)
 
     def _verdict(self, key: str, answer: Answer, slips: Sequence[JournalSlip]) -> SlipOutcome:
         try:

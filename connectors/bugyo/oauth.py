@@ -1,5 +1,8 @@
 """Both ways to log in: the code flow with the browser's consent page, and a fixed access token.
 
+No password and no implicit grant; PKCE where the data says so; tokens and the client's secret leave
+in headers and bodies only, never in an address (RFC 9700).
+
 A refresh token may work once (contract 2.3: unknown, so assumed). Therefore the newest pair is
 always kept, a refresh leaves once and is never repeated by the HTTP layer, and who may refresh is
 the `connectors.kit.TokenKeeper`'s matter.
@@ -17,13 +20,14 @@ import orjson
 
 from connectors.bugyo._answers import AnswerReader
 from connectors.bugyo.client import PROFILE, SUBSCRIPTION_KEY_HEADER
-from connectors.bugyo.environment import Environment
-from connectors.bugyo.registry import operation
+from connectors.bugyo.environment import SERVICE, Environment
+from connectors.bugyo.registry import data, operation
 from connectors.kit import (
     Answer,
     ApiClient,
     AppConnectError,
     Authorizer,
+    Consent,
     Failure,
     FaultError,
     Masker,
@@ -33,11 +37,33 @@ from connectors.kit import (
     WaitError,
     error_for,
 )
-from connectors.kit.tokens import Clock, Tokens, bearer, utc_now
+from connectors.kit.tokens import TOKEN_TIMEOUTS, Clock, GrantLife, Tokens, bearer, utc_now
+
+_TOKENS = data("environments")["tokens"]
+
+GRANT_LIFE = GrantLife(timedelta(seconds=_TOKENS["refresh_lifetime"]), _TOKENS["evidence"])
+"""How long an unused refresh token is good for: not public, so only ever a reason to warn."""
+
+TOKEN_PROFILE = replace(PROFILE, timeouts=TOKEN_TIMEOUTS)
+"""The service's facts, at the token endpoint."""
+
+
+def begin_consent(environment: Environment) -> Consent:
+    """A new passage through the consent page.
+
+    Whether 奉行クラウド sends ``state`` back is not known (contract 2.3): absent is tolerated,
+    which is safe where PKCE is checked.
+    """
+    return Consent(
+        SERVICE,
+        pkce=bool(_TOKENS["pkce"]),
+        state_returns=bool(_TOKENS["state_returns"]),
+        issuer=environment.id_base.rstrip("/"),
+    )
 
 
 def authorization_url(
-    environment: Environment, client_id: str, redirect_uri: str, state: str
+    environment: Environment, client_id: str, redirect_uri: str, consent: Consent
 ) -> str:
     """The address to which the browser is sent, so that a person can press 許可する.
 
@@ -45,14 +71,14 @@ def authorization_url(
         environment: Its id host shows the page.
         client_id: クライアントID.
         redirect_uri: Exactly as registered at OBC.
-        state: Unguessable, bound to the browser session, used once.
+        consent: Of `begin_consent`; kept by the caller until the browser comes back.
     """
     query = urlencode(
         {
             "response_type": "code",
             "client_id": client_id,
             "redirect_uri": redirect_uri,
-            "state": state,
+            **consent.query(),
         }
     )
     return f"{environment.id_base.rstrip('/')}{operation('Authorize').path}?{query}"
@@ -81,23 +107,32 @@ class OAuthApp:
     redirect_uri: str
     masker: Masker = field(default_factory=Masker, repr=False)
     verify: ssl.SSLContext | bool = field(default=True, repr=False)
-    profile: ServiceProfile = field(default=PROFILE, repr=False)
+    profile: ServiceProfile = field(default=TOKEN_PROFILE, repr=False)
     clock: Clock = field(default=utc_now, repr=False)
 
-    def authorization_url(self, state: str) -> str:
-        """See `authorization_url`."""
-        return authorization_url(self.environment, self.client_id, self.redirect_uri, state)
+    def begin_consent(self) -> Consent:
+        """See `begin_consent`."""
+        return begin_consent(self.environment)
 
-    async def exchange_code(self, code: str) -> Tokens:
+    def authorization_url(self, consent: Consent) -> str:
+        """See `authorization_url`."""
+        return authorization_url(self.environment, self.client_id, self.redirect_uri, consent)
+
+    async def exchange_code(self, code: str, consent: Consent) -> Tokens:
         """The first pair, from the code that came back to the redirect URI.
+
+        Args:
+            code: Of `Consent.code`.
+            consent: The passage that the code came from: it holds PKCE's verifier.
 
         Raises:
             ReauthorizeError: ``AC-101``, the code is used, too old, or not ours.
             SettingsError: ``AC-102`` client id or secret, ``AC-103`` subscription key.
             WaitError, FaultError: the token endpoint could not answer.
         """
-        self.masker.add(code)
-        return await self._token({"grant_type": "authorization_code", "code": code}, kept="")
+        self.masker.add(code, consent.verifier)
+        grant = {"grant_type": "authorization_code", "code": code, **consent.proof()}
+        return await self._token(grant, kept="")
 
     async def refresh(self, tokens: Tokens) -> Tokens:
         """The next pair. Call it through a `TokenKeeper` only: ``tokens`` may be dead afterwards.

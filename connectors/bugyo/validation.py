@@ -55,9 +55,9 @@ def customer_validator(fields: Sequence[str]) -> Validator:
     reserved = operation("ImportCustomer").reserved_keys
     key = registry.key.field
     plans = [_plan(registry.by_field[name]) for name in fields]
-    lengths = tuple((plan.field, plan.item.safe_length, plan.item) for plan in plans)
+    lengths = tuple((plan.field, plan.safe_length, plan.item) for plan in plans)
     names = tuple(fields)
-    limits = tuple(plan.item.safe_length for plan in plans)
+    limits = tuple(plan.safe_length for plan in plans)
     shapes = tuple((plan.field, plan.matches) for plan in plans if plan.matches is not None)
     needed = tuple(plan.field for plan in plans if plan.item.required)
 
@@ -105,6 +105,15 @@ class _Plan:
     item: Item
     field: str
     matches: Callable[[str], object] | None
+
+    @property
+    def safe_length(self) -> int:
+        """Characters that need no measuring.
+
+        Every shape is one of ASCII (``types.toml``): a column a character, and what is not ASCII
+        does not match it.
+        """
+        return self.item.safe_length if self.matches is None else self.item.length
 
     def violations(self, value: str) -> list[Violation]:
         label, item = self.item.label, self.item

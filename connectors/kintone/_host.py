@@ -6,15 +6,18 @@ import re
 
 from connectors.kit import RateLimit, ServiceProfile, SettingsError
 
+_DOMAINS = ("cybozu.com", "s.cybozu.com", "kintone.com", "cybozu.cn")
+"""Of Japan, Japan with client certificates (Secure Access), abroad, and China."""
+
 PROFILE = ServiceProfile(
     name="kintone",
     # 100 requests at once are allowed to the whole domain, people included (contract, "Limits");
     # the 101st fails for everybody, so one connection takes a small share.
     limit=RateLimit(concurrency=5),
+    hosts=tuple(f"*.{domain}" for domain in _DOMAINS),
 )
 """What the HTTP client needs to know about kintone."""
 
-_DOMAINS = ("cybozu.com", "kintone.com")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 

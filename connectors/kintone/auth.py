@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlencode
 
@@ -22,6 +23,7 @@ from connectors.kit import (
     ApiClient,
     AppConnectError,
     Authorizer,
+    Consent,
     Failure,
     FaultError,
     Kind,
@@ -31,13 +33,22 @@ from connectors.kit import (
     StaticHeaders,
     error_for,
 )
-from connectors.kit.tokens import Clock, Tokens, utc_now
+from connectors.kit.tokens import TOKEN_TIMEOUTS, Clock, GrantLife, Tokens, utc_now
 
 MAX_TOKENS = 9
 """How many API tokens one request may carry (contract, [known])."""
 
 SCOPES = ("k:app_record:read", "k:app_settings:read")
 """What reading records and the form needs; nothing that writes."""
+
+GRANT_LIFE = GrantLife(None, "3rd")
+"""A refresh token stays valid until the user withdraws the consent."""
+
+TOKEN_PROFILE = replace(PROFILE, timeouts=TOKEN_TIMEOUTS)
+"""The service's facts, at the token endpoint."""
+
+SENDS_PKCE = True
+"""Not in kintone's documentation [?]; a server that does not know it ignores it (RFC 6749, 3.1)."""
 
 
 def api_token(*tokens: str) -> Authorizer:
@@ -97,37 +108,46 @@ class OAuthClient:
         self._verify = verify
         self._clock = clock
 
-    def authorization_url(self, state: str, scopes: tuple[str, ...] = SCOPES) -> str:
+    def begin_consent(self) -> Consent:
+        """A new passage through the consent page; kintone always sends ``state`` back."""
+        return Consent(PROFILE.name, pkce=SENDS_PKCE)
+
+    def authorization_url(self, consent: Consent, scopes: tuple[str, ...] = SCOPES) -> str:
         """Where the user presses 許可.
 
         Args:
-            state: Unguessable, bound to the browser session; compared when the user returns.
+            consent: Of `begin_consent`; kept by the caller until the browser comes back.
             scopes: What is asked for.
         """
         query = urlencode(
             {
                 "client_id": self._client_id,
                 "redirect_uri": self._redirect_uri,
-                "state": state,
                 "response_type": "code",
                 "scope": " ".join(scopes),
+                **consent.query(),
             }
         )
         return f"{self._base}/oauth2/authorization?{query}"
 
-    async def exchange_code(self, code: str) -> Tokens:
+    async def exchange_code(self, code: str, consent: Consent) -> Tokens:
         """Tokens for the code that the user came back with; a code works once.
+
+        Args:
+            code: Of `Consent.code`.
+            consent: The passage that the code came from: it holds PKCE's verifier.
 
         Raises:
             ReauthorizeError: ``AC-101``, the code is wrong, used or too old.
             SettingsError: ``AC-102``, client id or secret are wrong.
             AppConnectError: no usable answer.
         """
-        self._masker.add(code)
+        self._masker.add(code, consent.verifier)
         form = {
             "grant_type": "authorization_code",
             "code": code,
             "redirect_uri": self._redirect_uri,
+            **consent.proof(),
         }
         return await self._ask(form, kind="once", refresh_token="")
 
@@ -145,7 +165,7 @@ class OAuthClient:
 
     async def _ask(self, form: Mapping[str, str], *, kind: Kind, refresh_token: str) -> Tokens:
         async with ApiClient(
-            PROFILE,
+            TOKEN_PROFILE,
             self._base,
             classify=self._classify,
             headers=self._headers,

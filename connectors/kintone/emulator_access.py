@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import html
 import secrets
 from collections.abc import Callable, Mapping
@@ -68,6 +69,13 @@ class _Grant:
     scopes: frozenset[str]
     redirect_uri: str
     until: datetime
+    challenge: str | None = None
+
+    def proven_by(self, verifier: str) -> bool:
+        """Whether ``verifier`` is what the code challenge was made of (RFC 7636, S256)."""
+        digest = hashlib.sha256(verifier.encode()).digest()
+        made = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        return self.challenge is None or secrets.compare_digest(made, self.challenge)
 
 
 @dataclass(slots=True)
@@ -138,7 +146,8 @@ class Access:
             return _page(
                 "error", 400, message="クライアントIDまたはリダイレクト先が登録と異なります。"
             )
-        if asked.get("response_type") != "code" or not asked.get("state"):
+        wrong_method = "code_challenge" in asked and asked.get("code_challenge_method") != "S256"
+        if asked.get("response_type") != "code" or not asked.get("state") or wrong_method:
             return _page("error", 400, message="リクエストのパラメーターが正しくありません。")
         if request.method == "GET":
             wanted = asked.get("scope", "").split()
@@ -152,6 +161,7 @@ class Access:
                 frozenset(asked.get("scope", "").split()),
                 asked["redirect_uri"],
                 self.clock() + CODE_LIFE,
+                asked.get("code_challenge"),
             )
             answer["code"] = code
         else:
@@ -172,6 +182,7 @@ class Access:
                     grant is None
                     or grant.until <= self.clock()
                     or grant.redirect_uri != form.get("redirect_uri")
+                    or not grant.proven_by(form.get("code_verifier", ""))
                 ):
                     return _oauth_error("invalid_grant")
                 refresh = secrets.token_urlsafe(24)
@@ -197,6 +208,15 @@ class Access:
             "scope": " ".join(sorted(grant.scopes)),
         }
         return _json(body)
+
+    def pair(self, client_id: str, redirect_uri: str, scopes: str) -> dict[str, str]:
+        """An access and a refresh token, as if a person had pressed 許可, for tests."""
+        until = self.clock() + self.life
+        login = next(iter(self.users), SYSTEM_LOGIN)
+        grant = _Grant(client_id, login, frozenset(scopes.split()), redirect_uri, until)
+        access, refresh = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+        self._access[access], self._refresh[refresh] = grant, grant
+        return {"access_token": access, "refresh_token": refresh}
 
     def expire(self) -> None:
         """Every access token has expired; refreshing works."""

@@ -13,6 +13,7 @@ from connectors.kit._retry import (
     Timeouts,
     parse_retry_after,
 )
+from connectors.kit.consent import Consent
 from connectors.kit.errors import (
     AppConnectError,
     CatalogueEntry,
@@ -28,7 +29,9 @@ from connectors.kit.errors import (
 )
 from connectors.kit.tokens import (
     EARLY_REFRESH,
+    TOKEN_TIMEOUTS,
     Clock,
+    GrantLife,
     Refresh,
     TokenAuthorizer,
     TokenKeeper,
@@ -43,6 +46,7 @@ __all__ = [
     "NEVER",
     "POST",
     "READ",
+    "TOKEN_TIMEOUTS",
     "Answer",
     "ApiClient",
     "AppConnectError",
@@ -50,10 +54,12 @@ __all__ = [
     "CatalogueEntry",
     "Classifier",
     "Clock",
+    "Consent",
     "DataError",
     "ErrorDetail",
     "Failure",
     "FaultError",
+    "GrantLife",
     "Kind",
     "Masker",
     "RateLimit",

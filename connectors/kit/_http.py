@@ -15,7 +15,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import orjson
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_any,
+    stop_before_delay,
+)
 
 from connectors.kit._masking import Masker
 from connectors.kit._retry import NEVER, Failure, RetryPolicy, ServiceProfile, parse_retry_after
@@ -25,6 +31,15 @@ from connectors.kit.errors import (
     FaultError,
     UnknownOutcomeError,
     error_for,
+)
+from connectors.kit.hosts import (
+    AddressRefusedError,
+    GuardedTransport,
+    HostRefusedError,
+    Resolver,
+    origin_of,
+    proxy_secrets,
+    resolve,
 )
 
 Kind = Literal["read", "post", "once"]
@@ -92,6 +107,8 @@ class Answer:
         return None
 
 
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
 Classifier = Callable[[Answer], AppConnectError | None]
 """Looks at an answer in the vendor's terms: the error that it is, or ``None`` for success."""
 
@@ -132,9 +149,11 @@ class ApiClient:
         secrets: Values that must never appear in an error; `Masker` knows them from here on.
         verify: TLS verification, as httpx takes it (``True``, or a context with one's own CA).
         clock: Aware time, for HTTP dates in ``Retry-After``.
+        resolver: Who resolves names; the system, unless a test stands in for it.
 
     Raises:
-        SettingsError: ``AC-205``, ``base_url`` is not a URL.
+        SettingsError: ``AC-205``, ``base_url`` is not a URL; ``AC-207``, it is no host of the
+            service, or not https.
     """
 
     def __init__(
@@ -148,9 +167,11 @@ class ApiClient:
         secrets: Masker | None = None,
         verify: ssl.SSLContext | bool = True,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        resolver: Resolver = resolve,
     ) -> None:
         self.profile = profile
         self.masker = secrets or Masker()
+        self.masker.add(*proxy_secrets())
         self._classify = classify
         self._authorizer = authorizer
         self._clock = clock
@@ -160,16 +181,20 @@ class ApiClient:
             interval=1.0 / limit.per_second if limit.per_second else 0.0,
         )
         self._headers = {"accept": "application/json", **(headers or {})}
-        # Redirects are never followed: credentials must not travel to another host (faults E.2).
         try:
+            origin = origin_of(base_url, profile.hosts)
             self._host = urlsplit(base_url).netloc
+            # Redirects are never followed: credentials must not travel to another host (faults
+            # E.2). Proxies and certificates of the environment are not used: see `hosts`.
             self._http = httpx.AsyncClient(
                 base_url=base_url,
                 timeout=httpx.Timeout(times.read, connect=times.connect, pool=times.total),
                 follow_redirects=False,
                 trust_env=False,
-                verify=verify,
+                transport=GuardedTransport(origin, verify=verify, resolver=resolver),
             )
+        except HostRefusedError as error:
+            raise error_for("AC-207", str(error), service=profile.name) from None
         except (httpx.InvalidURL, ValueError):
             wrong = f"接続先のURL「{base_url}」が正しくありません"
             raise error_for("AC-205", wrong, service=profile.name) from None
@@ -237,7 +262,7 @@ class ApiClient:
             answer = await self._exchange(
                 method, path, kind, params, content, {**self._headers, **headers, **credentials}
             )
-            error = self._judge(answer)
+            error = self._judge(answer, kind)
             if error is None:
                 return answer
             # A 401 is a definite no, so even a post may be repeated once with a fresh token. One
@@ -278,12 +303,21 @@ class ApiClient:
             # A header that HTTP cannot carry: a token pasted with a line break or in full width.
             lost = error_for("AC-102", detail=where, failure=Failure.REFUSED)
             cause = RuntimeError(type(error).__name__)  # its message quotes the header
+        except HostRefusedError as error:
+            lost = error_for("AC-207", str(error), detail=where, failure=Failure.REFUSED)
+        except AddressRefusedError as error:
+            lost = error_for("AC-504", str(error), detail=where, failure=Failure.REFUSED)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             lost = error_for(
                 "AC-205", "接続先のURLが正しくありません", detail=where, failure=Failure.REFUSED
             )
             cause = self._masked(error)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        except (
+            httpx.ConnectError,
+            httpx.ConnectTimeout,
+            httpx.PoolTimeout,
+            httpx.ProxyError,  # the proxy did not let us through: nothing reached the service
+        ) as error:
             lost = error_for("AC-501", self._host, detail=where, failure=Failure.CONNECT)
             cause = self._masked(error)
         except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
@@ -309,8 +343,17 @@ class ApiClient:
             ),
         )
 
-    def _judge(self, answer: Answer) -> AppConnectError | None:
+    def _judge(self, answer: Answer, kind: Kind) -> AppConnectError | None:
         """The classifier's verdict, raised or returned, without secrets that a server echoes."""
+        if answer.status in _REDIRECTS:
+            # A proxy's log-in page, or worse. Only its host is told: the rest may hold anything.
+            with contextlib.suppress(httpx.InvalidURL, KeyError):
+                target = httpx.URL(answer.headers["location"]).host or self._host
+                # 303 means "done, look there": for a post this is no definite no.
+                failure = Failure.REFUSED if kind == "read" else Failure.UNREADABLE
+                redirect = error_for("AC-505", target, detail=answer.detail, failure=failure)
+                redirect.mask(self.masker.mask)
+                return redirect
         try:
             error = self._classify(answer)
         except AppConnectError as raised:
@@ -342,7 +385,7 @@ def _attempts(policy: RetryPolicy) -> AsyncRetrying:
         return error.retry_after is None or error.retry_after <= policy.patience
 
     return AsyncRetrying(
-        stop=stop_after_attempt(policy.attempts),
+        stop=stop_any(stop_after_attempt(policy.attempts), stop_before_delay(policy.budget)),
         wait=policy.backoff,
         retry=retry_if_exception(worth_it),
         reraise=True,

@@ -48,6 +48,8 @@ class RetryPolicy:
         cap: Longest back-off in seconds when the server names none.
         patience: Longest ``Retry-After`` in seconds that is waited for. A longer one ends the
             request, so that the run is postponed instead of hanging.
+        budget: Seconds after the first attempt's start in which the last one begins. Bounds a
+            server that asks for a bearable wait again and again.
     """
 
     on: frozenset[Failure]
@@ -55,6 +57,7 @@ class RetryPolicy:
     base: float = 0.5
     cap: float = 20.0
     patience: float = 120.0
+    budget: float = 600.0
 
     def backoff(self, state: RetryCallState) -> float:
         """Seconds until the next attempt: the server's wish, else exponential with full jitter."""
@@ -155,6 +158,8 @@ class ServiceProfile:
         read: Policy for requests that change nothing.
         post: Policy for requests that change something.
         request_id_headers: Answer headers that name the request in the vendor's own logs.
+        hosts: The only hosts that requests may go to, loopback apart (`connectors.kit.hosts`):
+            ``api.obc.jp``, or ``*.cybozu.com`` for all below it. Empty = emulators only.
     """
 
     name: str
@@ -163,3 +168,4 @@ class ServiceProfile:
     read: RetryPolicy = READ
     post: RetryPolicy = POST
     request_id_headers: tuple[str, ...] = ("x-request-id",)
+    hosts: tuple[str, ...] = ()

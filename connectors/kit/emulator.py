@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -89,13 +89,20 @@ MAINTENANCE_PAGE = (
 
 
 class FaultControl:
-    """ASGI middleware: keeps the books on requests and makes the faults that are waiting."""
+    """ASGI middleware: keeps the books on requests and makes the faults that are waiting.
+
+    Attributes:
+        requests: What arrived, faulty ones included.
+        hook: Called with the path of each request that meets no fault, when it has been processed
+            and before a byte of the answer leaves.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self.requests: deque[RequestRecord] = deque(maxlen=200_000)
+        self.hook: Callable[[str], None] | None = None
 
     def add(self, fault: Fault) -> None:
         """Let ``fault`` wait for its requests; faults are tried in the order they were added."""
@@ -140,9 +147,20 @@ class FaultControl:
         self.requests.append(RequestRecord(method=method, path=path, at=time.time()))
         fault = self._take(method, path)
         if fault is None:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, self._watched(path, send))
             return
         await self._happen(fault, scope, receive, send)
+
+    def _watched(self, path: str, send: Send) -> Send:
+        if (hook := self.hook) is None:
+            return send
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                hook(path)
+            await send(message)
+
+        return watched
 
     async def _happen(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         match fault.kind:

@@ -231,7 +231,14 @@ class FaultError(AppConnectError):
 
 
 class UnknownOutcomeError(FaultError):
-    """A post left and no definite answer came: it may or may not have been processed."""
+    """A post left and no definite answer came: it may or may not have been processed.
+
+    Attributes:
+        accepted_key: The service took the post and will tell its result later, under this key;
+            empty = it did not say so.
+    """
+
+    accepted_key: str = ""
 
 
 _BY_RECOVERY: dict[Recovery, type[AppConnectError]] = {

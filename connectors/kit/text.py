@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -28,7 +28,6 @@ _LINE_BREAK: Final = re.compile("\r\n|[\n\r\v\f\x85\u2028\u2029]")
 # is the only one of its two code points that CP932 has.
 _LEFT_AS_TYPED: Final = re.compile("([\u212b\uf900-\ufaff\U0002f800-\U0002fa1f]+)")
 _HALF_KANA: Final = re.compile("[\uff61-\uff9f]+")
-_OUTER_SPACE: Final = re.compile("[ \u3000]\\||\\|[ \u3000]")
 _LONE_MARKS: Final = {0xFF9E: "゛", 0xFF9F: "゜"}
 _HYPHENS: Final = re.compile(
     "[\u2010-\u2015\u2212\ufe63]|(?<=[0-9A-Za-z])[\u30fc\uff70\u2500](?=[0-9A-Za-z])"
@@ -133,12 +132,26 @@ def all_clean(values: Iterable[str]) -> bool:
     back as it is and `cp932_problems` would find nothing. ``False`` says nothing: look at each.
     """
     joined = "|" + "|".join(values) + "|"
-    if not (joined.isprintable() or joined.replace("\u3000", "").isprintable()):
+    # Outer spaces; four searches for a string are faster than one for a pattern.
+    if " |" in joined or "| " in joined or "\u3000|" in joined or "|\u3000" in joined:
         return False
-    if _OUTER_SPACE.search(joined) or _HALF_KANA.search(joined):
-        return False
-    # What CP932 gives back unchanged is composed, too: it has no combining characters.
-    return _survives(joined)
+    return _only_clean()(joined) is not None
+
+
+@lru_cache(maxsize=1)
+def _only_clean() -> Callable[[str], object]:
+    """A full match of characters that are visible, no half-width kana, and survive CP932.
+
+    One pattern costs a fifth of asking for each of the three. What CP932 gives back unchanged is
+    composed, too: it has no combining characters.
+    """
+    lead = (*range(0x81, 0xA0), *range(0xE0, 0xFD))
+    codes = [bytes([i]) for i in range(256)]
+    codes += [bytes([i, j]) for i in lead for j in range(0x40, 0xFD)]
+    known = {c for code in codes if len(c := code.decode("cp932", "ignore")) == 1}
+    visible = (c for c in known if c == "\u3000" or c.isprintable())
+    clean = [re.escape(c) for c in sorted(visible) if not _HALF_KANA.match(c)]
+    return re.compile(f"[{''.join(clean)}]*").fullmatch
 
 
 def _compose(s: str) -> str:

@@ -13,10 +13,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from connectors.kit._masking import Masker
+from connectors.kit._retry import Timeouts
 from connectors.kit.errors import FaultError, WaitError
 
-EARLY_REFRESH = timedelta(minutes=5)
-"""A token is renewed this long before it expires, when the server said when that is."""
+EARLY_REFRESH = timedelta(minutes=15)
+"""A token is renewed this long before it expires, when the server said when that is.
+
+A token that lives less than twice as long is renewed at half of its life: see `Tokens.due`.
+"""
+
+TOKEN_TIMEOUTS = Timeouts(connect=5.0, read=90.0, total=100.0)
+"""Seconds, of a request to a token endpoint.
+
+A slow answer is waited for: giving up on it may lose the only copy of the next refresh token. The
+end is known all the same, because it decides how long a refresh can be in flight.
+"""
 
 _AFTER_A_FAILURE = timedelta(seconds=30)
 """How long a failed early renewal is left alone, while the token still lives."""
@@ -56,6 +67,25 @@ class Tokens:
     def expired(self, now: datetime) -> bool:
         """Whether the access token is certainly of no use any more."""
         return self.expires_at is not None and now >= self.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class GrantLife:
+    """How long a service keeps a grant.
+
+    Attributes:
+        unused: A grant lapses when it was not renewed for so long; ``None`` = it does not.
+        evidence: How certain that is: the marks of the contract (``V``, ``3rd``, ``I``, ``?``).
+    """
+
+    unused: timedelta | None
+    evidence: str
+
+    def ends(self, issued_at: datetime | None) -> datetime | None:
+        """When a grant that was last renewed at ``issued_at`` lapses; ``None`` = not known."""
+        if self.unused is None or issued_at is None:
+            return None
+        return issued_at + self.unused
 
 
 Refresh = Callable[[Tokens], Awaitable[Tokens]]

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deployments.cli.alerts import alerts
 from deployments.stack.settings import StackError, StackSettings
 
 EXIT = {"SUCCESS": 0, "スキップ": 0, "一部エラー": 3, "ERROR": 1}
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 bugyo = typer.Typer(help="奉行クラウドについて調べます。", no_args_is_help=True)
 app.add_typer(bugyo, name="bugyo")
+app.add_typer(alerts, name="alerts")
 
 Json = Annotated[bool, typer.Option("--json", help="結果を JSON で表示します。")]
 ConnectionOption = Annotated[
@@ -145,6 +147,43 @@ def migrate() -> None:
     Store()
     upgrade(os.environ[URL_VARIABLE])
     typer.echo("データベースは最新です。")
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="作成するファイルです（例: backup-20261122.zip）。")],
+) -> None:
+    """データベースを1つのファイルに保存します（動いたままで構いません）。"""
+    from deployments.cli.database import back_up
+
+    back_up(StackSettings(), file)
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="app-connect backup で作成したファイルです。")],
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="今のデータベースと入れ替えます（今のものは残します）。"),
+    ] = False,
+) -> None:
+    """バックアップを、空のフォルダーまたは空のデータベースに戻します（停止してから実行します）。"""
+    from deployments.cli.database import put_back
+
+    put_back(StackSettings(), file, replace=replace)
+
+
+@app.command("upgrade-database")
+def upgrade_database(
+    old_binaries: Annotated[
+        Path | None,
+        typer.Option(help="元の版の PostgreSQL の bin フォルダーです（省略すると取得します）。"),
+    ] = None,
+) -> None:
+    """内蔵の PostgreSQL のデータを、新しい版に移します（元のデータは残します）。"""
+    from deployments.cli.database import upgrade
+
+    upgrade(StackSettings(), old_binaries)
 
 
 @bugyo.command("check")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
@@ -15,17 +14,24 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 from rich.console import Console
 
-from blocks import BugyoCredentials, Connection
-from connectors.bugyo import OAuthApp
+from blocks import Connection, OAuthBlock
 from connectors.bugyo.registry import assumptions
-from connectors.kit import AppConnectError, Masker, SettingsError
-from deployments.catalog import Connector, connectors, deploy, ensure_work_pool, register_blocks
+from connectors.kit import AppConnectError, Consent, Masker, SettingsError
+from deployments.catalog import (
+    Connector,
+    connectors,
+    deploy,
+    deploy_operations,
+    ensure_work_pool,
+    register_blocks,
+)
 from deployments.cli.books import table
 from flows.engine.opening import load_connection
 from flows.engine.pipeline import Tools
 from flows.engine.store import Store
-from flows.engine.tokens import Vault
-from flows.parts.bugyo import oauth_app
+from flows.engine.tokens import Vault, service_of
+from flows.operations.tokens import saved_credentials
+from flows.parts.oauth import OAuthClient, oauth_client
 
 COLUMNS = ("接続", "サービス名", "スケジュール", "登録番号")
 
@@ -102,6 +108,7 @@ def deploy_connections(names: list[str]) -> int:
                 status = 1
             else:
                 typer.echo(f"登録しました: {name}")
+        await deploy_operations()
         return status
 
     return asyncio.run(work())
@@ -122,8 +129,9 @@ def print_assumptions(name: str, *, as_json: bool) -> None:
 
 
 class _Callback(HTTPServer):
-    """Waits on loopback for the browser to come back from 許可する."""
+    """Waits on loopback for the browser to come back from 許可する, at one address."""
 
+    path: str
     answer: dict[str, str]
 
 
@@ -132,7 +140,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The redirect: take code and state, and tell the person that they may go on."""
-        query = {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
+        where = urlsplit(self.path)
+        query = {k: v[0] for k, v in parse_qs(where.query).items()}
+        if where.path != self.server.path or not query.keys() & {"code", "error"}:
+            self.send_error(404)  # the browser's own wishes, a favicon for one
+            return
         page = "許可を受け取りました。この画面を閉じてください。"
         if "code" not in query:
             page = "許可されませんでした。もう一度やり直してください。"
@@ -141,6 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("content-type", "text/html; charset=utf-8")
         self.send_header("content-length", str(len(body)))
+        # The code is in the address: it must not leave with a Referer, nor stay in a cache.
+        self.send_header("referrer-policy", "no-referrer")
+        self.send_header("cache-control", "no-store")
         self.end_headers()
         self.wfile.write(body)
 
@@ -148,46 +163,60 @@ class _Handler(BaseHTTPRequestHandler):
         """Silent: the request line holds the code."""
 
 
+async def _credentials_of(name: str) -> OAuthBlock:
+    """The credentials block of this name that is meant for 許可する.
+
+    Raises:
+        SettingsError: ``AC-206``, there is none.
+    """
+    found = [await kind.aload(n) for kind, n in await saved_credentials() if n == name]
+    if not found:
+        raise SettingsError("AC-206", name)
+    # The same name may stand for several services: the one with a callback URL is meant.
+    return next((block for block in found if getattr(block, "redirect_uri", None)), found[0])
+
+
 def log_in(name: str) -> int:
     """The code flow: show the address, wait for the browser, save the tokens in the block.
 
     Returns:
-        The exit status: 0 saved, 1 not permitted.
+        The exit status: 0 saved.
+
+    Raises:
+        ReauthorizeError: ``AC-105``, not permitted; ``AC-106``, not our answer; ``AC-101``.
+        SettingsError: ``AC-206``, there is no such block; ``AC-205``, its callback URL is not here.
     """
-    try:
-        credentials = cast("BugyoCredentials", asyncio.run(BugyoCredentials.aload(name)))
-    except ValueError:
-        raise SettingsError("AC-206", name) from None
-    masker = Masker()
-    app = oauth_app(credentials, Tools(masker, Vault(Store())))
-    where = urlsplit(app.redirect_uri)
+    credentials = asyncio.run(_credentials_of(name))
+    service = service_of(type(credentials))
+    app = oauth_client(credentials, Tools(Masker(), Vault(Store())))
+    redirect_uri = getattr(credentials, "redirect_uri", None) or ""
+    where = urlsplit(redirect_uri)
     if where.hostname not in ("127.0.0.1", "localhost"):
         raise SettingsError(
-            "AC-205", "コールバックURLがこのPC（127.0.0.1）ではありません", service="奉行クラウド"
+            "AC-205", "コールバックURLがこのPC（127.0.0.1）ではありません", service=service
         )
-    state = secrets.token_urlsafe(32)
-    typer.echo("次のURLをブラウザーで開き、OBCiD でログインして「許可する」を押してください。")
-    typer.echo(app.authorization_url(state))
+    consent = app.begin_consent()
+    account = "OBCiD で" if service == "奉行クラウド" else ""
+    typer.echo(f"次のURLをブラウザーで開き、{account}ログインして「許可する」を押してください。")
+    typer.echo(app.authorization_url(consent))
     with _Callback((where.hostname, where.port or 80), _Handler) as server:
-        server.answer = {}
+        server.path, server.answer = where.path or "/", {}
         while not server.answer:
             server.handle_request()
         answer = server.answer
-    # Whether 奉行クラウド sends the state back is not known (contract 2.3): absent is tolerated.
-    if "code" not in answer or answer.get("state", state) != state:
-        typer.echo("許可されませんでした。何も保存していません。", err=True)
-        return 1
-    asyncio.run(_exchange_and_save(app, answer["code"], credentials, name))
+    asyncio.run(_exchange_and_save(app, consent.code(answer), consent, credentials, name))
     typer.echo("連携トークンを保存しました。")
     return 0
 
 
 async def _exchange_and_save(
-    app: OAuthApp, code: str, credentials: BugyoCredentials, name: str
+    app: OAuthClient, code: str, consent: Consent, credentials: OAuthBlock, name: str
 ) -> None:
-    tokens = await app.exchange_code(code)
-    credentials.access_token = SecretStr(tokens.access_token)
-    credentials.refresh_token = SecretStr(tokens.refresh_token)
-    credentials.token_expires_at = tokens.expires_at
-    credentials.token_issued_at = tokens.issued_at
-    await credentials.save(name, overwrite=True)
+    tokens = await app.exchange_code(code, consent)
+    # Read again: the form may have been edited while the browser was open.
+    newest: OAuthBlock = cast("OAuthBlock", await type(credentials).aload(name))
+    newest.access_token = SecretStr(tokens.access_token)
+    newest.refresh_token = SecretStr(tokens.refresh_token)
+    newest.token_expires_at = tokens.expires_at
+    newest.token_issued_at = tokens.issued_at
+    await newest.save(name, overwrite=True)

@@ -51,7 +51,12 @@ def run_stack(settings: StackSettings, *, once: bool, as_json: bool, first_run: 
 
 def _first_run(stack: Stack, *, as_json: bool, run: bool) -> int:
     # Prefect reads its settings when it is imported, so not before the stack has an address.
-    from deployments.catalog import deploy, ensure_work_pool, register_blocks
+    from deployments.catalog import (
+        deploy,
+        deploy_operations,
+        ensure_work_pool,
+        register_blocks,
+    )
     from deployments.cli.running import print_finished, run_connection
     from deployments.samples import SAMPLE, sample_connection
     from flows.engine.store import migrate
@@ -60,6 +65,7 @@ def _first_run(stack: Stack, *, as_json: bool, run: bool) -> int:
         await ensure_work_pool()
         await register_blocks()
         await deploy(await sample_connection(stack.urls), SAMPLE)
+        await deploy_operations()
 
     migrate(stack.urls.store)
     asyncio.run(prepare())

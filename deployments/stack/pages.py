@@ -1,4 +1,4 @@
-"""Our own pages beside the Prefect UI: logos of the blocks, and the connectors' manuals as HTML.
+"""Our own pages beside the Prefect UI: logos, the connectors' manuals, and the page of all errors.
 
 The browser talks to nobody but us, so a block's logo and its documentation link have to lead
 here: ``http://<Prefect>/v2/app-connect/kintone.svg`` and ``…/kintone.html``. The Prefect server
@@ -9,14 +9,18 @@ while it starts, and empties it first when its version has changed; ours are wri
 from __future__ import annotations
 
 import html
+import re
 import shutil
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 import connectors
+from connectors.kit.error_links import ERRORS_PAGE, anchor
+from connectors.kit.errors_page import render as errors_markdown
 
 FOLDER = Path("v2", "app-connect")
 """Below the UI folder. ``v2`` is the version of the UI that people see."""
@@ -70,6 +74,19 @@ def publish(ui_dir: Path) -> None:
         if (manual := folder / MANUAL).is_file():
             page = render(manual, target / "images")
             (target / f"{folder.name}.html").write_text(page, "utf-8")
+    (target / ERRORS_PAGE).write_text(render_errors(), "utf-8")
+
+
+def render_errors() -> str:
+    """The page of all errors, each section with its code as id (`connectors.kit.error_links`)."""
+    reader = MarkdownIt("commonmark", {"html": False})
+    # The comment at its top is for people who open the file.
+    tokens = reader.parse(re.sub(r"<!--.*?-->", "", errors_markdown(), flags=re.DOTALL))
+    for opening, words in pairwise(tokens):
+        if opening.type == "heading_open" and (code := re.match(r"AC-\d{3}\b", words.content)):
+            opening.attrs["id"] = anchor(code[0])
+    body = reader.renderer.render(tokens, reader.options, {})
+    return _PAGE.format(title="エラーの一覧", body=body)
 
 
 def render(manual: Path, images: Path) -> str:

@@ -28,7 +28,9 @@ class StackSettings(BaseSettings):
         database_url: The store on a PostgreSQL server of your own
             (``postgresql://user:password@host/database``); empty = embedded PostgreSQL.
         prefect_database_url: The same for Prefect's database; empty = embedded PostgreSQL.
-        host: Address that everything listens on. There is no log-in, so keep it on loopback.
+        host: Address that everything listens on. Without ``api_auth`` there is no log-in, so keep
+            it on loopback; with it, put TLS in front.
+        api_auth: ``user:password`` that the Prefect UI and API ask for; empty = nobody asks.
         prefect_port: TCP port of the Prefect UI and API.
         kintone_port: TCP port of the kintone emulator.
         bugyo_port: TCP port of the 奉行クラウド emulator.
@@ -44,6 +46,7 @@ class StackSettings(BaseSettings):
     state_dir: Path = Path(".state")
     database_url: SecretStr | None = None
     prefect_database_url: SecretStr | None = None
+    api_auth: SecretStr | None = None
     host: str = "127.0.0.1"
     prefect_port: int = Field(default=4200, ge=1, le=65535)
     kintone_port: int = Field(default=8701, ge=1, le=65535)
@@ -165,13 +168,32 @@ def prefect_environment(settings: StackSettings, urls: StackUrls) -> dict[str, s
         environment[f"APP_CONNECT_{name.upper()}"] = str(getattr(settings, name))
     for name in ("worker_limit", "drain_seconds", "kill_seconds"):
         environment[f"APP_CONNECT_{name.upper()}"] = str(getattr(settings, name))
-    return environment
+    return {**environment, **_api_auth(settings, "PREFECT_API_AUTH_STRING")}
+
+
+def _api_auth(settings: StackSettings, variable: str) -> dict[str, str]:
+    """The log-in of UI and API under the name that Prefect reads: in the environment, never argv.
+
+    Raises:
+        StackError: it is not ``user:password``.
+    """
+    value = settings.api_auth.get_secret_value() if settings.api_auth else ""
+    if not value:
+        return {}
+    user, _, password = value.partition(":")
+    if not user or not password or not value.isascii() or not value.isprintable():
+        raise StackError(
+            "APP_CONNECT_API_AUTH が正しくありません。\n"
+            "対処: 「利用者名:パスワード」の形で、半角の英数字と記号だけで設定してください。"
+        )
+    return {variable: value}
 
 
 def server_environment(settings: StackSettings, urls: StackUrls) -> dict[str, str]:
     """`prefect_environment` plus what only the Prefect server may know: database and key."""
     return {
         **prefect_environment(settings, urls),
+        **_api_auth(settings, "PREFECT_SERVER_API_AUTH_STRING"),
         "PREFECT_SERVER_API_HOST": settings.host,
         "PREFECT_SERVER_API_PORT": str(settings.prefect_port),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": urls.prefect_database,

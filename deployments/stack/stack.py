@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+from deployments.stack.external import check_databases, note_places
 from deployments.stack.pages import publish
 from deployments.stack.ports import require_free_ports
 from deployments.stack.postgres import (
@@ -97,6 +98,7 @@ class Stack:
         Raises:
             StackError: a stack runs on this state folder, a port is taken, or a part does not
                 start. What was started is stopped again.
+            AppConnectError: ``AC-70x``, a database given by URL cannot be used.
         """
         prepare_state(self.settings)
         self._lock.acquire(self.settings.prefect_url)
@@ -163,6 +165,10 @@ class Stack:
         store = with_driver(own_store.get_secret_value(), "psycopg") if own_store else ""
         prefect = with_driver(own_prefect.get_secret_value(), "asyncpg") if own_prefect else ""
         needed = [n for n, u in ((PREFECT_DATABASE, prefect), (STORE_DATABASE, store)) if not u]
+        if own_store or own_prefect:
+            self._progress("データベース（PostgreSQL）につないでいます…")
+            check_databases(settings)
+        note_places(settings)
         if needed:
             self._progress("データベース（PostgreSQL）を起動しています…")
             self._postgres = EmbeddedPostgres(settings.state_dir / "postgres")
@@ -204,8 +210,15 @@ class Stack:
         """Look after the parts; call it now and then while the stack is up.
 
         Raises:
-            StackError: a part has ended by itself; with the end of its log.
+            StackError: a part has ended by itself, with the end of its log; or PostgreSQL did
+                and cannot be started again.
         """
+        if self._postgres is not None and not self._postgres.alive:
+            # Killed by hand or for want of memory. Nothing committed is lost, what was under way
+            # is settled by the next run, and the other parts find their way back by themselves.
+            self._progress("データベースが停止したため、起動し直しています…")
+            self._postgres.restart()
+            self._progress("データベースを起動し直しました。")
         for child in self._children:
             if (code := child.exit_code) is not None:
                 raise child.failure(f"終了しました（終了コード {code}）。")

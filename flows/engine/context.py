@@ -5,7 +5,9 @@ Prefect walks every task argument, so tasks get a `RunHandle` and find the rest 
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -15,10 +17,15 @@ from uuid import UUID
 
 from connectors.kit import AppConnectError, Masker
 from flows.engine.lease import Lease
-from flows.engine.ledger import Ledger
-from flows.engine.model import Counts, Mode, RunHandle, Window
-from flows.engine.pipeline import Pipeline, Sink, Source, Transformer
+from flows.engine.ledger import Ledger, reversal_entity
+from flows.engine.model import Changed, Counts, Mode, RunHandle, Window
+from flows.engine.pipeline import DocumentSink, Pipeline, Sink, Source, Transformer
 from flows.engine.store import Store
+
+_RECENT = 20
+"""In how many batches before it a record is recognised that was read twice: memory stays flat."""
+
+_log = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int | None], Awaitable[None]]
 """Tells a person how far a stage is: stage, records done, records in all (``None`` = unknown)."""
@@ -46,13 +53,18 @@ class RunContext:
         settled: Rows of earlier runs whose outcome was found out at the start.
         planned: The preview of a dry run (the first rows only).
         error: The error that ended a stage.
+        changed: Of documents: what happens when a record changes after it was posted.
+        posted_yen: Of documents: yen of those that this run posted or found, for the
+            reconciliation with the books.
+        recent: Source keys of the last batches.
+        log: Tells the operator something, in Prefect's log of the run when there is one.
     """
 
     handle: RunHandle
     store: Store
     pipeline: Pipeline[Any]
     source: Source
-    sink: Sink
+    sink: Any
     transformer: Transformer
     lease: Lease
     ledger: Ledger
@@ -72,7 +84,28 @@ class RunContext:
     planned: list[Planned] = field(default_factory=list)
     planned_keys: set[str] = field(default_factory=set)
     error: AppConnectError | None = None
+    changed: Changed | None = None
+    posted_yen: int = 0
+    recent: deque[set[str]] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    log: Callable[..., None] = _log.info
     _reported: float = 0.0
+
+    @property
+    def masters(self) -> Sink:
+        """The sink of a connector that moves masters."""
+        sink: Sink = self.sink
+        return sink
+
+    @property
+    def documents(self) -> DocumentSink:
+        """The sink of a connector that moves documents."""
+        sink: DocumentSink = self.sink
+        return sink
+
+    @property
+    def reversals(self) -> Ledger:
+        """The books of reversed documents."""
+        return Ledger(self.ledger.connection, reversal_entity(self.ledger.entity))
 
     @property
     def run_id(self) -> UUID:

@@ -1,40 +1,66 @@
-"""Extract: partner pages -> staged pages, as received."""
+"""Extract: partner pages -> staged pages, as received. Transform runs beside it."""
 
 from __future__ import annotations
 
 import contextlib
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
 from connectors.kit import FaultError
-from flows.engine import staging
+from flows.engine import handover, position, staging
 from flows.engine.context import RunContext
-from flows.engine.history import save_counts
+from flows.engine.handover import Fetched, Handover
 from flows.engine.model import SourcePage
+from flows.engine.store import relax
 
 
 async def extract(run: RunContext) -> None:
-    """Stage every page of the window. Sources ask for the next page while this one is stored."""
-    position = run.position.get("source")
-    seq = int(run.position.get("pages", 0))
+    """Read every page of the window and see it staged, by the transform or here.
+
+    Sources ask for the next page while this one is worked on. When the transform has failed, this
+    ends quietly: the error is the transform's, and a resumed run reads on from what is staged.
+    """
+    pages = handover.of(run)
     _recall(run)
-    if run.position.get("extracted"):
-        return
+    pages.begin(_staged(run))
+    try:
+        if not run.position.get("extracted"):
+            await _extract(run, pages)
+    finally:
+        pages.finish()
+
+
+async def _extract(run: RunContext, pages: Handover) -> None:
+    seq = _staged(run)
+    start = run.position.get("source")
     run.total = await run.source.count(run.window)
-    async with contextlib.aclosing(run.source.pages(run.window, position)) as pages:
-        async for page in pages:
+    async with contextlib.aclosing(run.source.pages(run.window, start)) as source:
+        async for page in source:
             _remember(run, page)
             run.counts.extracted += page.records
-            run.position = _position(run, source=page.position, pages=seq + 1)
-            await run.store.do(_store_page, run, seq, page)
+            where = _where(run, source=page.position, pages=seq + 1)
+            fetched = Fetched(seq, page, run.counts.extracted, where)
+            if not await pages.offer(fetched):
+                if pages.closed:
+                    return
+                await run.store.do(_store_page, run, fetched)
+                pages.staged(seq)
             seq += 1
             await run.progress("取得", run.counts.extracted)
     await _check_total(run)
-    run.position = _position(run, source=None, pages=seq, extracted=True)
+    if not await pages.drained(seq):
+        return
+    where = _where(run, source=None, pages=seq, extracted=True)
     await run.store.do(
-        lambda db: save_counts(db, run.run_id, run.counts, position=run.position, stage="extracted")
+        position.save, run.run_id, where, extracted=run.counts.extracted, stage="extracted"
     )
+    run.position.update(where)
+
+
+def _staged(run: RunContext) -> int:
+    return int(run.position.get("pages", 0))
 
 
 async def _check_total(run: RunContext) -> None:
@@ -51,9 +77,11 @@ async def _check_total(run: RunContext) -> None:
         raise FaultError("AC-302", f"{announced:,} 件のはずが {seen:,} 件")
 
 
-def _store_page(db: Connection, run: RunContext, seq: int, page: SourcePage) -> None:
-    staging.put(db, run.run_id, staging.RAW, seq, page.records, page.body)
-    save_counts(db, run.run_id, run.counts, position=run.position)
+def _store_page(db: Connection, run: RunContext, fetched: Fetched) -> None:
+    relax(db)
+    page = fetched.page
+    staging.put(db, run.run_id, staging.RAW, fetched.seq, page.records, page.body)
+    position.save(db, run.run_id, fetched.position, extracted=fetched.extracted)
 
 
 def _remember(run: RunContext, page: SourcePage) -> None:
@@ -63,8 +91,8 @@ def _remember(run: RunContext, page: SourcePage) -> None:
         run.server_time = page.server_time
 
 
-def _position(run: RunContext, **more: object) -> dict[str, object]:
-    """What a resumed run must know, as JSON."""
+def _where(run: RunContext, **more: object) -> dict[str, Any]:
+    """What a resumed run must know about extraction, as JSON."""
     return {
         **more,
         "newest": run.newest.isoformat() if run.newest else None,

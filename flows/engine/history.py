@@ -20,7 +20,7 @@ from flows.engine.store import ConnectionRow, RunRow
 _INTERRUPTED = "中断"
 _SAVE = text(
     "UPDATE run SET extracted = :extracted, created = :created, updated = :updated, "
-    "unchanged = :unchanged, rejected = :rejected, pending = :pending, "
+    "unchanged = :unchanged, rejected = :rejected, pending = :pending, vanished = :vanished, "
     "position = coalesce(CAST(:position AS jsonb), position) WHERE id = :id"
 )
 

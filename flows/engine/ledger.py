@@ -3,9 +3,15 @@
     (no row) --intent--> pending --definite yes--> posted
                             |------definite no---> rejected
                             '------anything else-> stays pending, until it is settled:
-                                                   found -> posted, not found -> unsent
+                                                   found -> posted, not found -> unsent,
+                                                   cannot tell -> unclear
 
-An ``unsent`` row is known not to be stored; its record is read and sent again by the next run.
+An ``unsent`` row is known not to be stored; its record is read and sent again by the next run. An
+``unclear`` row (要確認) waits for a person and is never sent again by itself.
+
+Documents have two states more: a ``posted`` one whose reversal was posted is ``reversed``, and may
+be posted again under its next revision. The reversals have rows of their own, under the entity
+`reversal_entity`, so that they cannot meet a record of that name.
 
 Every function is one statement or a few in the caller's transaction; rows travel as arrays, so a
 batch of 500 costs the same round trips as a batch of one.
@@ -13,8 +19,9 @@ batch of 500 costs the same round trips as a batch of one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import NamedTuple
 from uuid import UUID
 
@@ -24,14 +31,31 @@ from sqlalchemy import Connection, text
 from connectors.kit import WaitError
 
 PENDING, POSTED, REJECTED, UNSENT = "pending", "posted", "rejected", "unsent"
+UNCLEAR, REVERSED = "unclear", "reversed"
 
 
-def _json(texts: Sequence[str]) -> str:
+def _json(texts: Sequence[object]) -> str:
     return orjson.dumps(texts).decode()
 
 
+def reversal_entity(entity: str) -> str:
+    """The entity under which reversals (赤伝票) of documents are kept."""
+    return f"{entity}.reversal"
+
+
 class Known(NamedTuple):
-    """A ledger row, as far as the load stage needs it; ``content_hash`` in hex."""
+    """A ledger row, as far as the load stage needs it.
+
+    Attributes:
+        content_hash: Hex.
+        revision: Of a document: 1, and one more each time it was reversed and posted again.
+        amount: Yen of a document.
+        day: Date of a document.
+        accepted_key: Of an asynchronous import whose result was not seen.
+        age: Seconds since the row was written last, by the database's clock.
+        acknowledged: Hex of the later content of which a person said that it is dealt with; empty
+            = the record is gone.
+    """
 
     source_key: str
     key: str
@@ -39,22 +63,32 @@ class Known(NamedTuple):
     state: str
     action: str
     run_id: UUID
+    revision: int = 1
+    amount: int | None = None
+    day: date | None = None
+    accepted_key: str | None = None
+    age: float = 0.0
+    error: str | None = None
+    acknowledged: str | None = None
 
 
 class Intent(NamedTuple):
-    """A row that is about to be sent; ``content_hash`` in hex."""
+    """A row that is about to be sent; ``content_hash`` in hex. The last three are of documents."""
 
     source_key: str
     key: str
     content_hash: str
     action: str
+    revision: int = 1
+    amount: int | None = None
+    day: str | None = None
 
 
 # Arrays travel as JSON: psycopg writes a list of texts element by element in Python, which costs
 # more than everything else that a batch does here; orjson writes it at once.
 _LOOK_UP = text(
-    "SELECT source_key, external_key, encode(content_hash, 'hex'), state, action, run_id "
-    "FROM ledger WHERE connection = :connection AND entity = :entity "
+    "SELECT source_key, external_key, encode(content_hash, 'hex'), state, action, run_id, "
+    "revision, amount FROM ledger WHERE connection = :connection AND entity = :entity "
     "AND source_key = ANY(ARRAY(SELECT json_array_elements_text(CAST(:sources AS json))))"
 )
 _HOLDERS = text(
@@ -93,18 +127,109 @@ _MARK_REJECTED = text(
     "WHERE connection = :connection AND entity = :entity AND source_key = t.s "
     "AND batch_id = :batch AND state = 'pending'"
 )
-_PENDING = text(
-    "SELECT source_key, external_key, encode(content_hash, 'hex'), state, action, run_id "
-    "FROM ledger WHERE connection = :connection AND entity = :entity AND state = 'pending' "
-    "ORDER BY source_key LIMIT :limit"
+_EVERYTHING = (
+    "SELECT source_key, external_key, encode(content_hash, 'hex'), state, action, run_id, "
+    "revision, amount, document_date, accepted_key, "
+    "extract(epoch FROM clock_timestamp() - updated_at)::float8, error, "
+    "encode(acknowledged_hash, 'hex') "
+    "FROM ledger WHERE connection = :connection AND entity = :entity "
+)
+_DOCUMENTS = text(
+    _EVERYTHING
+    + "AND source_key = ANY(ARRAY(SELECT json_array_elements_text(CAST(:sources AS json))))"
+)
+_IN_STATE = text(
+    _EVERYTHING + "AND state = :state AND source_key > :after ORDER BY source_key LIMIT :limit"
+)
+_OBSERVE = text(
+    "UPDATE ledger SET observed_hash = decode(t.h, 'hex') "
+    "FROM unnest(CAST(:sources AS text[]), CAST(:hashes AS text[])) AS t(s, h) "
+    "WHERE connection = :connection AND entity = :entity AND source_key = t.s"
+)
+_ACKNOWLEDGE = text(
+    "UPDATE ledger SET acknowledged_hash = observed_hash WHERE connection = :connection "
+    "AND entity = :entity AND state = 'posted' AND observed_hash IS NOT NULL "
+    "AND source_key = ANY(:sources) RETURNING source_key"
+)
+_DECIDE = text(
+    "UPDATE ledger SET state = :state, error = NULL, updated_at = now() "
+    "WHERE connection = :connection AND entity = :entity AND state = 'unclear' "
+    "AND source_key = ANY(:sources) RETURNING source_key"
+)
+_OWN = text(
+    "UPDATE ledger SET run_id = :run WHERE connection = :connection AND entity = :entity "
+    "AND state IN ('pending', 'unclear') AND source_key = ANY(:sources)"
 )
 _SETTLE = text(
-    "UPDATE ledger SET state = :state, updated_at = now() WHERE connection = :connection "
-    "AND entity = :entity AND state = 'pending' AND source_key = ANY(:sources)"
+    "UPDATE ledger SET state = :state, updated_at = now(), error = NULL "
+    "WHERE connection = :connection AND entity = :entity "
+    "AND state IN ('pending', 'unclear') AND source_key = ANY(:sources)"
+)
+_UNCLEAR = text(
+    "UPDATE ledger SET state = 'unclear', error = t.e, updated_at = now() "
+    "FROM unnest(CAST(:sources AS text[]), CAST(:errors AS text[])) AS t(s, e) "
+    "WHERE connection = :connection AND entity = :entity AND source_key = t.s"
+)
+_INTENT_DOCUMENT = text(
+    "INSERT INTO ledger (connection, entity, source_key, external_key, content_hash, state, "
+    "action, batch_id, run_id, updated_at, revision, amount, document_date) "
+    "SELECT :connection, :entity, s, k, decode(h, 'hex'), 'pending', a, :batch, :run, now(), "
+    "CAST(r AS integer), CAST(m AS bigint), CAST(d AS date) "
+    "FROM ROWS FROM (json_array_elements_text(CAST(:sources AS json)), "
+    "json_array_elements_text(CAST(:keys AS json)), "
+    "json_array_elements_text(CAST(:hashes AS json)), "
+    "json_array_elements_text(CAST(:actions AS json)), "
+    "json_array_elements_text(CAST(:revisions AS json)), "
+    "json_array_elements_text(CAST(:amounts AS json)), "
+    "json_array_elements_text(CAST(:days AS json))) AS t(s, k, h, a, r, m, d) "
+    "ON CONFLICT (connection, entity, source_key) DO UPDATE SET "
+    "external_key = excluded.external_key, content_hash = excluded.content_hash, "
+    "state = 'pending', action = excluded.action, batch_id = excluded.batch_id, "
+    "run_id = excluded.run_id, error = NULL, updated_at = now(), revision = excluded.revision, "
+    "amount = excluded.amount, document_date = excluded.document_date, accepted_key = NULL "
+    # What a person has to look at first, and what is there already, is never sent by itself.
+    "WHERE ledger.state NOT IN ('unclear', 'posted', 'pending')"
+)
+_ADOPT = text(
+    "INSERT INTO ledger (connection, entity, source_key, external_key, content_hash, state, "
+    "action, batch_id, run_id, updated_at, revision, amount, document_date) "
+    "SELECT :connection, :entity, s, k, decode(h, 'hex'), 'posted', 'found', :batch, :run, now(), "
+    "CAST(r AS integer), CAST(m AS bigint), CAST(d AS date) "
+    "FROM ROWS FROM (json_array_elements_text(CAST(:sources AS json)), "
+    "json_array_elements_text(CAST(:keys AS json)), "
+    "json_array_elements_text(CAST(:hashes AS json)), "
+    "json_array_elements_text(CAST(:revisions AS json)), "
+    "json_array_elements_text(CAST(:amounts AS json)), "
+    "json_array_elements_text(CAST(:days AS json))) AS t(s, k, h, r, m, d) "
+    "ON CONFLICT (connection, entity, source_key) DO UPDATE SET state = 'posted', "
+    "external_key = excluded.external_key, content_hash = excluded.content_hash, "
+    "amount = excluded.amount, document_date = excluded.document_date, error = NULL, "
+    "action = CASE WHEN ledger.state = 'pending' THEN ledger.action ELSE 'found' END, "
+    "revision = excluded.revision, run_id = excluded.run_id, updated_at = now()"
+)
+_ACCEPTED = text(
+    "UPDATE ledger SET accepted_key = :accepted WHERE connection = :connection "
+    "AND entity = :entity AND batch_id = :batch AND state = 'pending' "
+    "AND source_key = ANY(:sources)"
+)
+_TOUCH = text(
+    "UPDATE ledger SET updated_at = clock_timestamp(), accepted_key = NULL "
+    "WHERE connection = :connection AND entity = :entity AND state = 'pending' "
+    "AND source_key = ANY(:sources)"
+)
+_REVERSED = text(
+    "UPDATE ledger SET state = 'reversed', run_id = :run, updated_at = now() "
+    "FROM unnest(CAST(:sources AS text[]), CAST(:revisions AS integer[])) AS t(s, r) "
+    "WHERE connection = :connection AND entity = :entity AND source_key = t.s "
+    "AND revision = t.r AND state = 'posted'"
 )
 _UNSENT = text(
     "SELECT source_key FROM ledger WHERE connection = :connection AND entity = :entity "
     "AND state = 'unsent'"
+)
+_SUMS = text(
+    "SELECT state, coalesce(sum(amount), 0), count(*) FROM ledger "
+    "WHERE connection = :connection AND entity = :entity AND run_id = :run GROUP BY state"
 )
 _TOTALS = text(
     "SELECT state, action, count(*) FROM ledger WHERE connection = :connection "
@@ -115,6 +240,24 @@ _RELEASE = text(
     "DELETE FROM ledger WHERE connection = :connection AND entity = :entity "
     "AND source_key = ANY(:sources)"
 )
+
+
+def _master_columns(intents: Sequence[Intent]) -> dict[str, str]:
+    return {
+        "sources": _json([i.source_key for i in intents]),
+        "keys": _json([i.key for i in intents]),
+        "hashes": _json([i.content_hash for i in intents]),
+        "actions": _json([i.action for i in intents]),
+    }
+
+
+def _columns(intents: Sequence[Intent]) -> dict[str, str]:
+    return {
+        **_master_columns(intents),
+        "revisions": _json([i.revision for i in intents]),
+        "amounts": _json([i.amount for i in intents]),
+        "days": _json([i.day for i in intents]),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +274,37 @@ class Ledger:
         """The ledger rows of these source records."""
         rows = db.execute(_LOOK_UP, {**self._who(), "sources": _json(sources)})
         return {row[0]: Known(*row) for row in rows}
+
+    def documents(self, db: Connection, sources: Sequence[str]) -> dict[str, Known]:
+        """The ledger rows of these documents, with everything that is known of them."""
+        rows = db.execute(_DOCUMENTS, {**self._who(), "sources": _json(sources)})
+        return {row[0]: Known(*row) for row in rows}
+
+    def observe(self, db: Connection, seen: Mapping[str, str]) -> None:
+        """How a posted document's source looks now: source key -> content hash (empty = gone)."""
+        if seen:
+            parameters = {"sources": list(seen), "hashes": list(seen.values())}
+            db.execute(_OBSERVE, {**self._who(), **parameters})
+
+    def acknowledge(self, db: Connection, sources: Sequence[str]) -> list[str]:
+        """A person has dealt with what changed at the source; returns those that it applied to."""
+        rows = db.execute(_ACKNOWLEDGE, {**self._who(), "sources": list(sources)})
+        return [row[0] for row in rows]
+
+    def decide(self, db: Connection, sources: Sequence[str], *, stored: bool) -> list[str]:
+        """A person has looked at unclear documents: they are there, or they are to be sent again.
+
+        Returns:
+            The source keys that were still unclear; pressing twice changes nothing.
+        """
+        state = POSTED if stored else UNSENT
+        rows = db.execute(_DECIDE, {**self._who(), "state": state, "sources": list(sources)})
+        return [row[0] for row in rows]
+
+    def own(self, db: Connection, sources: Sequence[str], run: UUID) -> None:
+        """Rows of earlier runs whose outcome is still unknown count in this run."""
+        if sources:
+            db.execute(_OWN, {**self._who(), "sources": list(sources), "run": run})
 
     def holders(self, db: Connection, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Which source record holds each of these 奉行クラウド keys: key -> (source key, state)."""
@@ -152,18 +326,18 @@ class Ledger:
             WaitError: ``AC-601``, another run took the lease over; nothing may be sent.
         """
         assert_fence(db, self.connection, run_id, fence)
-        db.execute(
-            _INTENT,
+        document = any(i.day is not None for i in intents)
+        written = db.execute(
+            _INTENT_DOCUMENT if document else _INTENT,
             {
                 **self._who(),
                 "batch": batch_id,
                 "run": run_id,
-                "sources": _json([i.source_key for i in intents]),
-                "keys": _json([i.key for i in intents]),
-                "hashes": _json([i.content_hash for i in intents]),
-                "actions": _json([i.action for i in intents]),
+                **(_columns(intents) if document else _master_columns(intents)),
             },
         )
+        if written.rowcount != len(intents):
+            raise RuntimeError("a document that may be stored was about to be sent again")
 
     def posted(self, db: Connection, sources: Sequence[str], batch_id: UUID) -> None:
         """A definite yes for these rows of the batch."""
@@ -181,19 +355,110 @@ class Ledger:
             },
         )
 
-    def pending(self, db: Connection, limit: int) -> list[Known]:
-        """Rows whose outcome nobody knows yet, oldest key first."""
-        rows = db.execute(_PENDING, {**self._who(), "limit": limit})
+    def in_state(
+        self, db: Connection, state: str, limit: int = 1_000_000, after: str = ""
+    ) -> list[Known]:
+        """Rows in a state, by key, those behind the key ``after`` only."""
+        rows = db.execute(
+            _IN_STATE, {**self._who(), "state": state, "limit": limit, "after": after}
+        )
         return [Known(*row) for row in rows]
 
     def settle(
-        self, db: Connection, *, posted: Sequence[str], unsent: Sequence[str], run: UUID, fence: int
+        self,
+        db: Connection,
+        *,
+        posted: Sequence[str] = (),
+        unsent: Sequence[str] = (),
+        unclear: Mapping[str, str] | None = None,
+        run: UUID,
+        fence: int,
     ) -> None:
-        """Write what a look-up at 奉行クラウド found out about pending rows."""
+        """Write what a look-up at 奉行クラウド found out about pending and unclear rows.
+
+        Args:
+            db: The transaction.
+            posted: They are stored.
+            unsent: They are certainly not.
+            unclear: Source key -> why nobody can tell.
+            run: The run that holds the lease.
+            fence: Its fencing number.
+
+        Raises:
+            WaitError: ``AC-601``, another run took the lease over.
+        """
         assert_fence(db, self.connection, run, fence)
         for state, sources in ((POSTED, posted), (UNSENT, unsent)):
             if sources:
                 db.execute(_SETTLE, {**self._who(), "state": state, "sources": list(sources)})
+        self._doubt(db, unclear or {})
+
+    def doubt(self, db: Connection, why: Mapping[str, str], *, run: UUID, fence: int) -> None:
+        """Nobody can tell whether these are stored as they were sent: source key -> why.
+
+        Raises:
+            WaitError: ``AC-601``, another run took the lease over.
+        """
+        assert_fence(db, self.connection, run, fence)
+        self._doubt(db, why)
+
+    def _doubt(self, db: Connection, why: Mapping[str, str]) -> None:
+        if why:
+            words = [text_.replace("\x00", "") for text_ in why.values()]
+            db.execute(_UNCLEAR, {**self._who(), "sources": list(why), "errors": words})
+
+    def adopt(
+        self,
+        db: Connection,
+        found: Sequence[Intent],
+        *,
+        batch_id: UUID,
+        run_id: UUID,
+        fence: int,
+    ) -> None:
+        """Documents that 奉行クラウド holds although these books did not know: they are posted.
+
+        Raises:
+            WaitError: ``AC-601``, another run took the lease over.
+        """
+        assert_fence(db, self.connection, run_id, fence)
+        db.execute(_ADOPT, {**self._who(), "batch": batch_id, "run": run_id, **_columns(found)})
+
+    def accepted(
+        self, db: Connection, sources: Sequence[str], batch_id: UUID, accepted_key: str
+    ) -> None:
+        """奉行クラウド took these rows and will tell their result later, under ``accepted_key``."""
+        db.execute(
+            _ACCEPTED,
+            {
+                **self._who(),
+                "sources": list(sources),
+                "batch": batch_id,
+                "accepted": accepted_key.replace("\x00", ""),
+            },
+        )
+
+    def again(self, db: Connection, sources: Sequence[str], *, run: UUID, fence: int) -> None:
+        """These pending rows are about to be sent once more: their age starts anew.
+
+        Raises:
+            WaitError: ``AC-601``, another run took the lease over; nothing may be sent.
+        """
+        assert_fence(db, self.connection, run, fence)
+        db.execute(_TOUCH, {**self._who(), "sources": list(sources)})
+
+    def reversed(self, db: Connection, revisions: Mapping[str, int], *, run: UUID) -> None:
+        """The reversal of these documents is posted: source key -> revision that it reverses."""
+        if revisions:
+            db.execute(
+                _REVERSED,
+                {
+                    **self._who(),
+                    "sources": list(revisions),
+                    "revisions": list(revisions.values()),
+                    "run": run,
+                },
+            )
 
     def unsent(self, db: Connection) -> list[str]:
         """Source keys of records that are known not to be stored and have to be sent again."""
@@ -203,6 +468,11 @@ class Ledger:
         """What one run did, from the books: (state, action) -> rows."""
         rows = db.execute(_TOTALS, {**self._who(), "run": run_id})
         return {(row[0], row[1]): row[2] for row in rows}
+
+    def sums(self, db: Connection, run_id: UUID) -> dict[str, tuple[int, int]]:
+        """What one run touched, from the books: state -> (yen, rows)."""
+        rows = db.execute(_SUMS, {**self._who(), "run": run_id})
+        return {row[0]: (int(row[1]), row[2]) for row in rows}
 
     def analyze(self, db: Connection) -> None:
         """Let PostgreSQL look at the table again, while a first run fills it.

@@ -1,8 +1,9 @@
 """Load: rows -> 奉行クラウド, in batches, with the ledger before and after every request.
 
-Four coroutines hand batches on: *look up* (what our books and 奉行クラウド know), *plan* (what has
-to be sent; intent rows), *send* (the request), *record* (what became of it). While one batch is on
-its way, the next one is looked up and planned, and the last one's outcome is written.
+Five coroutines hand batches on: *read* (what our books know), *ask* (what 奉行クラウド knows),
+*plan* (what has to be sent; intent rows), *send* (the request), *record* (what became of it). While
+one batch is on its way, the next ones are looked up and planned, and the last one's outcome is
+written.
 """
 
 from __future__ import annotations
@@ -10,21 +11,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
-from uuid import UUID, uuid4
+from types import ModuleType
+from uuid import UUID
 
 import orjson
 from sqlalchemy import Connection
 
 from connectors.kit import AppConnectError, UnknownOutcomeError
-from flows.engine import rejects, staging
+from flows.engine import documents, masters, points, rejects, staging, vanished
+from flows.engine.batch import Batch, Reversal, label_of, refused
 from flows.engine.context import Planned, RunContext
 from flows.engine.history import save_counts
-from flows.engine.ledger import POSTED, UNSENT, Intent, Known
-from flows.engine.model import Reject, RowRefusal
+from flows.engine.ledger import Intent, Ledger
+from flows.engine.model import Mode, Reject
 from flows.engine.pipeline import Record
-from flows.engine.sending import Sent, deliver
+from flows.engine.sending import Books, Sent, deliver
 from flows.engine.staging import Staged
+from flows.engine.store import relax
 from flows.engine.transform import Prepared
 
 PREVIEW_ROWS = 200
@@ -33,43 +36,10 @@ _ANALYZE_AFTER = frozenset(4**n for n in range(12))
 """After how many batches with new rows the ledger's statistics are renewed."""
 
 
-@dataclass
-class Batch:
-    """One staged page on its way, or several short ones.
-
-    Attributes:
-        seqs: The pages; ``stage`` says which kind.
-        page_of: Source key -> its page, where a row goes back to when it has to wait.
-        candidates: Rows that differ from what was sent last.
-        ours: Keys of those that we have sent before, so they are there.
-        wanted: Keys of the candidates and of what they refer to.
-        found: Those of the others that 奉行クラウド already had.
-        rows: What has to be sent, with the matching ``intents``.
-        passed: Source keys that need nothing more (sent or unchanged).
-        rejected: Rows that cannot be sent.
-        deferred: Rows that refer to something not posted yet.
-    """
-
-    stage: str
-    seqs: list[int]
-    page_of: dict[str, int] = field(default_factory=dict)
-    batch_id: UUID = field(default_factory=uuid4)
-    candidates: list[Prepared] = field(default_factory=list)
-    ours: set[str] = field(default_factory=set)
-    wanted: set[str] = field(default_factory=set)
-    found: set[str] = field(default_factory=set)
-    rows: list[Prepared] = field(default_factory=list)
-    intents: list[Intent] = field(default_factory=list)
-    passed: list[str] = field(default_factory=list)
-    rejected: list[Reject] = field(default_factory=list)
-    deferred: list[Prepared] = field(default_factory=list)
-    sent: Sent = field(default_factory=Sent)
-
-
 async def load(run: RunContext) -> None:
     """Send every staged row; rows whose reference is still missing at the end are rejected."""
     gone = [key for key in run.window.retry if key not in run.seen_retries]
-    if gone and not run.dry_run:
+    if gone and not run.dry_run and run.changed is None:
         # Before anything is decided: a record that is gone no longer holds its code.
         await run.store.do(run.ledger.release, gone)
     await _pass(run, staging.ROWS, last=False)
@@ -80,8 +50,23 @@ async def load(run: RunContext) -> None:
         if left >= waiting:
             # Nothing moved: what these rows refer to will not appear in this run.
             await _pass(run, staging.DEFERRED, last=True)
-            return
+            break
         waiting = left
+    if run.changed is not None and not run.dry_run:
+        await _vanish(run, gone)
+
+
+async def _vanish(run: RunContext, gone: Sequence[str]) -> None:
+    """Documents whose source record is gone: reported, or taken back, as the connection says."""
+    if run.mode is Mode.FULL:
+        batch = await vanished.of_full_run(run)
+    else:
+        batch = await vanished.of_retries(run, gone)
+    if batch is None:
+        return
+    await run.store.do(documents.plan, run, batch, last=True)
+    await _send(run, batch)
+    await run.store.do(_record, run, batch)
 
 
 def _deferred(db: Connection, run: RunContext) -> int:
@@ -89,21 +74,30 @@ def _deferred(db: Connection, run: RunContext) -> int:
 
 
 async def _pass(run: RunContext, stage: str, *, last: bool) -> None:
+    to_ask: asyncio.Queue[Batch | None] = asyncio.Queue(maxsize=1)
     to_plan: asyncio.Queue[Batch | None] = asyncio.Queue(maxsize=1)
     to_send: asyncio.Queue[Batch | None] = asyncio.Queue(maxsize=1)
     to_record: asyncio.Queue[Batch | None] = asyncio.Queue(maxsize=1)
     not_sent: dict[UUID, Batch] = {}
+    kind: ModuleType = masters if run.changed is None else documents
 
-    async def look_up_all() -> None:
+    async def read_all() -> None:
         async for pages in _joined(run, stage):
-            await to_plan.put(await _look_up(run, stage, pages))
+            await to_ask.put(await kind.read(run, stage, pages))
+        await to_ask.put(None)
+
+    async def ask_all() -> None:
+        while (batch := await to_ask.get()) is not None:
+            await kind.ask(run, batch)
+            await to_plan.put(batch)
         await to_plan.put(None)
 
     async def plan_all() -> None:
         # In order, each in one transaction: a batch sees the intents of all before it.
         while (batch := await to_plan.get()) is not None:
-            if batch.candidates:
-                await run.store.do(_plan, run, batch, last=last)
+            if batch.planned:
+                points.reached("before-intent")
+                await run.store.do(kind.plan, run, batch, last=last)
                 not_sent[batch.batch_id] = batch
             await to_send.put(batch)
         await to_send.put(None)
@@ -112,8 +106,8 @@ async def _pass(run: RunContext, stage: str, *, last: bool) -> None:
         try:
             while (batch := await to_send.get()) is not None:
                 not_sent.pop(batch.batch_id, None)
-                if batch.rows and not run.dry_run:
-                    batch.sent = await _send(run, batch)
+                if (batch.rows or batch.reversals) and not run.dry_run:
+                    await _send(run, batch)
                 await to_record.put(batch)
         except AppConnectError:
             # What was answered is still written; what was only prepared never left.
@@ -121,7 +115,9 @@ async def _pass(run: RunContext, stage: str, *, last: bool) -> None:
                 task.cancel()
             await to_record.put(None)
             await recorder
-            await _give_back(run, [i for b in not_sent.values() for i in b.intents])
+            await _give_back(run, run.ledger, [i for b in not_sent.values() for i in b.intents])
+            reds = [each.intent for b in not_sent.values() for each in b.reversals]
+            await _give_back(run, run.reversals, reds)
             raise
         await to_record.put(None)
 
@@ -138,7 +134,8 @@ async def _pass(run: RunContext, stage: str, *, last: bool) -> None:
 
     try:
         async with asyncio.TaskGroup() as group:
-            before = [group.create_task(look_up_all()), group.create_task(plan_all())]
+            first = (read_all(), ask_all(), plan_all())
+            before = [group.create_task(each) for each in first]
             recorder = group.create_task(record_all())
             group.create_task(send_all(*before, recorder=recorder))
     except BaseExceptionGroup as group_error:
@@ -158,12 +155,11 @@ async def _joined(run: RunContext, stage: str) -> AsyncGenerator[list[Staged], N
         yield ahead
 
 
-async def _give_back(run: RunContext, intents: Sequence[Intent]) -> None:
+async def _give_back(run: RunContext, ledger: Ledger, intents: Sequence[Intent]) -> None:
     """These rows are certainly not stored: no need to look them up before they are sent again."""
     if intents and not run.dry_run:
         await run.store.do(
-            run.ledger.settle,
-            posted=[],
+            ledger.settle,
             unsent=[intent.source_key for intent in intents],
             run=run.run_id,
             fence=run.lease.fence,
@@ -183,159 +179,121 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return next((e for e in flat if isinstance(e, AppConnectError)), flat[0])
 
 
-async def _look_up(run: RunContext, stage: str, pages: list[Staged]) -> Batch:
-    """Read staged pages, drop what is unchanged, and ask which of the other keys are registered."""
-    batch = Batch(stage, [page.seq for page in pages])
-    unique: dict[str, Prepared] = {}
-    for page in pages:
-        for row in orjson.loads(page.body):
-            unique[row[0]] = row
-            batch.page_of[row[0]] = page.seq
-    known = await run.store.do(run.ledger.known, list(unique))
-    columns = _reference_columns(run)
-    for row in unique.values():
-        entry = known.get(row[0])
-        if entry is not None and _settled_already(run, batch, row, entry):
-            continue
-        batch.candidates.append(row)
-        batch.wanted.add(row[1])
-        batch.wanted.update([key for _, column in columns if (key := row[3][column])])
-        if entry is not None and _was_posted(entry, row):
-            batch.ours.add(row[1])
-    # A row that we sent before is there; anything else has to be looked up: it may have been
-    # registered by hand, and 登録 is not 更新.
-    unknown = sorted(batch.wanted - batch.ours - run.planned_keys)
-    if unknown:
-        batch.found = set(await run.sink.fetch(unknown, ()))
-    return batch
-
-
-def _settled_already(run: RunContext, batch: Batch, row: Prepared, entry: Known) -> bool:
-    """Whether 奉行クラウド already holds exactly this; counts it when it does."""
-    if entry.state != POSTED or entry.content_hash != row[2]:
-        return False
-    batch.passed.append(row[0])
-    # What this very run posted before it was interrupted is counted from the ledger at the end.
-    if not run.resumed or entry.run_id != run.run_id:
-        batch.sent.unchanged += 1
-    return True
-
-
-def _plan(db: Connection, run: RunContext, batch: Batch, *, last: bool) -> None:
-    """Sort the candidates — duplicates, missing references, to be sent — and write the intents."""
-    holders = run.ledger.holders(db, list(batch.wanted))
-    present = batch.found | batch.ours | run.planned_keys
-    present.update([key for key, (_, state) in holders.items() if state == POSTED])
-    columns = _reference_columns(run)
-    taken: dict[str, str] = {}
-    for row in batch.candidates:
-        source, key, digest, values = row
-        # The first record of this very batch holds its code just as one of an earlier batch does.
-        holder = taken.get(key) or holders.get(key, (source, ""))[0]
-        if holder != source or key in run.planned_keys:
-            batch.rejected.append(_duplicate(run, row, holder if holder != source else None))
-            continue
-        missing = _missing(values, key, columns, present)
-        if missing is not None:
-            if last:
-                batch.rejected.append(_dangling(run, row, *missing))
-            else:
-                batch.deferred.append(row)
-            continue
-        taken[key] = source
-        batch.rows.append(row)
-        action = "updated" if key in present else "created"
-        batch.intents.append(Intent(source, key, digest, action))
-    batch.candidates = []
-    if run.dry_run:
-        run.planned_keys.update(taken)
-    elif batch.intents:
-        run.ledger.intend(
-            db, batch.intents, batch_id=batch.batch_id, run_id=run.run_id, fence=run.lease.fence
-        )
-
-
-def _was_posted(entry: Known, row: Prepared) -> bool:
-    if entry.key != row[1]:
-        return False
-    return entry.state == POSTED or (entry.state != UNSENT and entry.action == "updated")
-
-
-def _reference_columns(run: RunContext) -> list[tuple[str, int]]:
-    fields = run.transformer.fields
-    return [(name, fields.index(name)) for name in run.pipeline.references if name in fields]
-
-
-def _missing(
-    values: list[str], key: str, columns: list[tuple[str, int]], present: set[str]
-) -> tuple[str, str] | None:
-    """Field and key of another row that this row needs and that is not there yet."""
-    for name, column in columns:
-        wanted = values[column]
-        if wanted and wanted != key and wanted not in present:
-            return name, wanted
-    return None
-
-
-def _duplicate(run: RunContext, row: Prepared, holder: str | None) -> Reject:
-    other = f"（レコード {holder}）" if holder else ""
-    return Reject(
-        source_key=row[0],
-        code="AC-804",
-        item=run.pipeline.key_label,
-        label=row[1],
-        reason=f"{run.pipeline.key_label}「{row[1]}」は、ほかのレコード{other}が使っています。",
-        holder=holder,
-    )
-
-
-def _dangling(run: RunContext, row: Prepared, name: str, key: str) -> Reject:
-    label = run.pipeline.references[name]
-    return Reject(
-        source_key=row[0],
-        code="AC-805",
-        item=label,
-        label=row[1],
-        reason=f"{label}「{key}」が奉行クラウドに登録されていません。",
-    )
-
-
-async def _send(run: RunContext, batch: Batch) -> Sent:
+async def _send(run: RunContext, batch: Batch) -> None:
+    if batch.reversals:
+        await _take_back(run, batch)
+    books = Books(run.ledger, batch.batch_id)
     try:
-        return await deliver(run, batch.rows, batch.intents, batch.sent)
+        await deliver(run, books, batch.rows, batch.intents, batch.sent)
     except AppConnectError as error:
-        # Halves of the batch may have their answer already; it must not be forgotten.
-        await run.store.do(_record_answers, run, batch)
-        if error.failure is not None and not isinstance(error, UnknownOutcomeError):
-            done = {*batch.sent.posted, *batch.sent.refused}
-            await _give_back(run, [i for i in batch.intents if i.source_key not in done])
+        await _half_way(run, books, batch.intents, batch.sent, error)
         raise
 
 
-def _record_answers(db: Connection, run: RunContext, batch: Batch) -> None:
-    sent = batch.sent
+async def _take_back(run: RunContext, batch: Batch) -> None:
+    """Post the reversals; what replaces a document is posted only when its reversal is."""
+    books = Books(run.reversals, batch.batch_id)
+    intents = [each.intent for each in batch.reversals]
+    sent = Sent()
+    try:
+        await deliver(run, books, [each.red for each in batch.reversals], intents, sent)
+    except AppConnectError as error:
+        await _half_way(run, books, intents, sent, error, batch.reversals)
+        await _give_back(run, run.ledger, batch.intents)
+        raise
+    through = set(sent.posted)
+    blacks = [
+        each.black
+        for each in batch.reversals
+        if each.black is not None and each.intent.source_key in through
+    ]
+
+    def write(db: Connection) -> None:
+        _answers(db, run, books, sent, batch.reversals)
+        if blacks:
+            run.ledger.intend(
+                db,
+                [intent for _, intent in blacks],
+                batch_id=batch.batch_id,
+                run_id=run.run_id,
+                fence=run.lease.fence,
+            )
+
+    await run.store.do(write)
+    batch.rows += [row for row, _ in blacks]
+    batch.intents += [intent for _, intent in blacks]
+    for each in batch.reversals:
+        refusal = sent.refused.get(each.intent.source_key)
+        if refusal is not None:
+            shown = each.black[0] if each.black else each.red
+            rejected = refused(run, shown, refusal)
+            words = f"赤伝票が登録できませんでした。{rejected.reason}"
+            reject = Reject(each.source_key, "AC-806", rejected.item, rejected.label, words)
+            if each.black is None:
+                batch.vanished += 1
+            (batch.rejected if each.black else batch.doubts).append(reject)
+
+
+async def _half_way(
+    run: RunContext,
+    books: Books,
+    intents: Sequence[Intent],
+    sent: Sent,
+    error: AppConnectError,
+    reversals: Sequence[Reversal] = (),
+) -> None:
+    """Parts of the batch may have their answer already; it must not be forgotten."""
+    await run.store.do(_answers, run, books, sent, reversals)
+    if error.failure is not None and not isinstance(error, UnknownOutcomeError):
+        done = {*sent.posted, *sent.refused, *sent.unclear}
+        await _give_back(run, books.ledger, [i for i in intents if i.source_key not in done])
+
+
+def _answers(
+    db: Connection,
+    run: RunContext,
+    books: Books,
+    sent: Sent,
+    reversals: Sequence[Reversal] = (),
+) -> None:
     if sent.posted:
-        run.ledger.posted(db, sent.posted, batch.batch_id)
+        books.ledger.posted(db, sent.posted, books.batch_id)
     if sent.refused:
         # PostgreSQL's text refuses NUL, and a vendor's message may echo one.
         words = {
             key: f"{r.vendor_code} {r.message}".replace("\x00", "")
             for key, r in sent.refused.items()
         }
-        run.ledger.rejected(db, words, batch.batch_id)
+        books.ledger.rejected(db, words, books.batch_id)
+    if sent.unclear:
+        books.ledger.doubt(db, sent.unclear, run=run.run_id, fence=run.lease.fence)
+    through = set(sent.posted)
+    taken_back = {r.source_key: r.revision for r in reversals if r.intent.source_key in through}
+    run.ledger.reversed(db, taken_back, run=run.run_id)
 
 
 def _record(db: Connection, run: RunContext, batch: Batch) -> None:
     """Write what became of the batch and close its page, in one transaction."""
+    relax(db)
     counts, sent = run.counts, batch.sent
     if run.dry_run:
         _preview(run, batch)
     else:
-        _record_answers(db, run, batch)
+        _answers(db, run, Books(run.ledger, batch.batch_id), sent)
         batch.rejected.extend(
-            _refused(row, sent.refused[row[0]]) for row in batch.rows if row[0] in sent.refused
+            refused(run, row, sent.refused[row[0]]) for row in batch.rows if row[0] in sent.refused
+        )
+    if run.changed is not None:
+        documents.counted(batch)
+        run.posted_yen += batch.yen
+        batch.doubts.extend(
+            documents.unclear(row[0], label_of(run, row), row[1], sent.unclear[row[0]])
+            for row in batch.rows
+            if row[0] in sent.unclear
         )
     bad = batch.rejected
+    counts.extracted -= batch.repeated
+    counts.vanished += batch.vanished
     counts.created += sent.created
     counts.updated += sent.updated
     counts.unchanged += sent.unchanged
@@ -362,18 +320,9 @@ def _put_back(db: Connection, run: RunContext, batch: Batch) -> None:
         staging.put(db, run.run_id, staging.DEFERRED, seq, len(rows), orjson.dumps(rows))
 
 
-def _refused(row: Prepared, refusal: RowRefusal) -> Reject:
-    return Reject(
-        source_key=row[0],
-        code="AC-806",
-        item=refusal.item,
-        label=row[1],
-        reason=f"奉行クラウドのメッセージ: {refusal.message or refusal.vendor_code or '(なし)'}",
-    )
-
-
 def _keep_rejects(db: Connection, run: RunContext, batch: Batch, bad: list[Reject]) -> None:
     connection, entity = run.handle.connection, run.pipeline.entity
+    bad = [*bad, *batch.doubts]
     if bad:
         records: dict[str, Record] = {}
         for seq in batch.seqs:
@@ -391,4 +340,6 @@ def _preview(run: RunContext, batch: Batch) -> None:
         batch.sent.note(intent.action)
         if len(run.planned) < PREVIEW_ROWS:
             values = dict(zip(fields, row[3], strict=True))
+            for name in run.pipeline.hidden:
+                values.pop(name, None)
             run.planned.append(Planned(intent.action, row[1], values))

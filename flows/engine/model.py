@@ -88,7 +88,11 @@ class Reject:
 
 @dataclass(slots=True)
 class Counts:
-    """件数 of a run. ``extracted`` equals the sum of the other five when the run has ended well."""
+    """件数 of a run. ``extracted`` equals the sum of the next five when the run has ended well.
+
+    Attributes:
+        vanished: Documents that were posted and whose source record is gone; not in ``extracted``.
+    """
 
     extracted: int = 0
     created: int = 0
@@ -96,6 +100,7 @@ class Counts:
     unchanged: int = 0
     rejected: int = 0
     pending: int = 0
+    vanished: int = 0
 
     def balanced(self) -> bool:
         """Whether every record that was read is accounted for."""
@@ -109,7 +114,9 @@ class Counts:
             f"取得 {self.extracted:,} / 登録 {self.created:,} / 更新 {self.updated:,} / "
             f"変更なし {self.unchanged:,} / エラー {self.rejected:,}"
         )
-        return f"{text} / 確認待ち {self.pending:,}" if self.pending else text
+        if self.pending:
+            text += f" / 確認待ち {self.pending:,}"
+        return f"{text} / 元データなし {self.vanished:,}" if self.vanished else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +171,37 @@ class SendOutcome:
     Attributes:
         refused: Index in the batch -> why.
         others_stored: Whether the rows that are not in ``refused`` are stored.
+        existing: Documents that were there already, from a call whose answer was lost.
         whole: Set when the batch was refused without naming a row.
     """
 
     refused: Mapping[int, RowRefusal] = field(default_factory=dict)
     others_stored: bool = True
+    existing: frozenset[int] = frozenset()
     whole: RowRefusal | None = None
+
+
+class Changed(enum.StrEnum):
+    """What happens to a document whose source record changed, or went, after it was posted."""
+
+    REPORT = "報告のみ"
+    """It is reported; the document stays as it is."""
+    REVERSE = "赤黒"
+    """It is reversed (赤伝票) and, if the record is still there, posted again (黒伝票)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A document as 奉行クラウド holds it.
+
+    Attributes:
+        copies: How many carry the same key; more than one = somebody doubled it.
+        amount: Yen.
+        values: As in `Row.values`.
+        reference: 奉行クラウド's own number of it.
+    """
+
+    copies: int
+    amount: int
+    values: Mapping[str, str]
+    reference: str = ""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from blocks import Connection
 from connectors.kit import Masker
-from flows.engine.model import Reject, Row, SendOutcome, SourcePage, Window
+from flows.engine.model import Changed, Found, Reject, Row, SendOutcome, SourcePage, Window
 
 C = TypeVar("C", bound=Connection)
 Record = Mapping[str, Any]
@@ -72,6 +72,57 @@ class Sink(Protocol):
         ...
 
 
+class DocumentSink(Protocol):
+    """Writes documents (slips), which are created once and never updated.
+
+    A document's row has the fields ``date`` (ISO) and ``amount`` (yen) besides its own.
+
+    Attributes:
+        batch_size: Documents that are worth one request.
+        visible_after: Seconds after a request until a look-up that finds nothing can be believed.
+    """
+
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+
+    @property
+    def visible_after(self) -> float: ...  # noqa: D102
+
+    def key(self, connection: str, entity: str, source_key: str, revision: int) -> str:
+        """The key that is written into the document, always the same for the same record."""
+        ...
+
+    def portions(self, rows: Sequence[Mapping[str, str]]) -> Sequence[int]:
+        """How many rows go into each request, in their order."""
+        ...
+
+    async def find(self, days: Mapping[str, str]) -> Mapping[str, Found]:
+        """What 奉行クラウド holds under these keys (key -> the document's date)."""
+        ...
+
+    async def send(
+        self,
+        rows: Sequence[Mapping[str, str]],
+        keys: Sequence[str],
+        on_accepted: Callable[[str], Awaitable[None]],
+    ) -> SendOutcome:
+        """Register documents under their keys.
+
+        Raises:
+            UnknownOutcomeError: nobody knows whether they were registered.
+            AppConnectError: a definite no to the whole request.
+        """
+        ...
+
+    async def import_state(self, accepted_key: str) -> str:
+        """``pending``, ``done``, ``failed`` or ``unknown``: an import that was accepted earlier."""
+        ...
+
+    def reversal(self, found: Found) -> Mapping[str, str]:
+        """The row that takes back a document (赤伝票)."""
+        ...
+
+
 class TokenVault(Protocol):
     """Where a connector gets its keepers of OAuth tokens from; see `flows.engine.tokens`."""
 
@@ -103,6 +154,9 @@ class Pipeline(Generic[C]):
         open_sink: Makes the sink; closing it closes its client.
         transformer: Makes the transform from the connection's settings.
         overlap_seconds: How far before the watermark an incremental run starts.
+        changed: Of documents: what happens when a record changes after it was posted. ``None`` =
+            what is moved are masters, upserted by key.
+        hidden: Fields that no person reads, left out of previews.
     """
 
     connector: str
@@ -111,7 +165,9 @@ class Pipeline(Generic[C]):
     key_label: str
     connection_type: type[C]
     open_source: Callable[[C, Tools], AbstractAsyncContextManager[Source]]
-    open_sink: Callable[[C, Tools], AbstractAsyncContextManager[Sink]]
+    open_sink: Callable[[C, Tools], AbstractAsyncContextManager[Any]]
     transformer: Callable[[C], Transformer]
     references: Mapping[str, str]
     overlap_seconds: Callable[[C], float]
+    changed: Callable[[C], Changed] | None = None
+    hidden: frozenset[str] = frozenset()

@@ -134,13 +134,15 @@ async def show_result(
     """
     lines = [f"## {result}"]
     if counts is not None:
-        numbers = " | ".join(f"{n:,}" for n in astuple(counts))
+        numbers = " | ".join(f"{n:,}" for n in astuple(counts)[:6])
         lines += [
             "",
             "| 取得 | 登録 | 更新 | 変更なし | エラー | 確認待ち |",
             "| ---: | ---: | ---: | ---: | ---: | ---: |",
             f"| {numbers} |",
         ]
+        if counts.vanished:
+            lines += ["", f"ほかに、元データのなくなった伝票が {counts.vanished:,} 件あります。"]
     if message:
         lines += ["", message]
     if error is not None:
@@ -251,7 +253,13 @@ def _previewed_rejects(db: Connection, run_id: UUID) -> list[list[str]]:
 def history_line(row: RunRow) -> list[str]:
     """One run as a line of 処理履歴, in the order of `HISTORY_COLUMNS`."""
     counts = Counts(
-        row.extracted, row.created, row.updated, row.unchanged, row.rejected, row.pending
+        row.extracted,
+        row.created,
+        row.updated,
+        row.unchanged,
+        row.rejected,
+        row.pending,
+        row.vanished,
     )
     error = row.error or {}
     detail = f"{error['code']} {error['title']}" if "code" in error else ""

@@ -7,13 +7,17 @@ An outcome that nobody knows is looked up before anything is sent again (design 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from connectors.kit import AppConnectError, Failure, FaultError, UnknownOutcomeError
+from flows.engine import points
 from flows.engine.context import RunContext
-from flows.engine.ledger import Intent
-from flows.engine.model import RowRefusal
+from flows.engine.doubt import verdict
+from flows.engine.ledger import Intent, Ledger
+from flows.engine.model import RowRefusal, SendOutcome
 from flows.engine.transform import Prepared, hasher
 
 LOOK_UPS = 3
@@ -22,10 +26,15 @@ LOOK_UPS = 3
 
 @dataclass
 class Sent:
-    """What became of a batch, by source key."""
+    """What became of a batch, by source key.
+
+    Attributes:
+        unclear: Why a person has to look at a document.
+    """
 
     posted: list[str] = field(default_factory=list)
     refused: dict[str, RowRefusal] = field(default_factory=dict)
+    unclear: dict[str, str] = field(default_factory=dict)
     created: int = 0
     updated: int = 0
     unchanged: int = 0
@@ -46,31 +55,69 @@ class Sent:
         self.updated += len(intents) - created
 
 
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Where the batch's intents are written.
+
+    Attributes:
+        ledger: The books.
+        batch_id: The batch in them.
+    """
+
+    ledger: Ledger
+    batch_id: UUID
+
+
 async def deliver(
-    run: RunContext, rows: Sequence[Prepared], intents: Sequence[Intent], sent: Sent
+    run: RunContext,
+    books: Books,
+    rows: Sequence[Prepared],
+    intents: Sequence[Intent],
+    sent: Sent,
 ) -> Sent:
     """Send the rows until each is accepted, refused, or cannot be told.
 
     Raises:
         AppConnectError: a definite no to the whole request, or the sink cannot even be asked.
     """
-    size = max(1, run.sink.batch_size)
-    for start in range(0, len(rows), size):
-        await _deliver(run, rows[start : start + size], intents[start : start + size], sent)
+    start = 0
+    for size in _portions(run, rows):
+        part = slice(start, start + size)
+        await _deliver(run, books, rows[part], intents[part], sent)
+        start += size
     return sent
 
 
+def _portions(run: RunContext, rows: Sequence[Prepared]) -> Iterator[int]:
+    if run.changed is not None:
+        yield from run.documents.portions([_values(run, row) for row in rows])
+        return
+    size = max(1, run.masters.batch_size)
+    for start in range(0, len(rows), size):
+        yield min(size, len(rows) - start)
+
+
+def _values(run: RunContext, row: Prepared) -> dict[str, str]:
+    return dict(zip(run.transformer.fields, row[3], strict=True))
+
+
 async def _deliver(
-    run: RunContext, rows: Sequence[Prepared], intents: Sequence[Intent], sent: Sent
+    run: RunContext,
+    books: Books,
+    rows: Sequence[Prepared],
+    intents: Sequence[Intent],
+    sent: Sent,
 ) -> None:
     unknown = 0
     while rows:
-        run.lease.assert_current()
         try:
-            rows, intents = await _once(run, rows, intents, sent)
+            rows, intents = await _once(run, books, rows, intents, sent)
         except UnknownOutcomeError as error:
-            await asyncio.sleep(min(error.retry_after or 0.5 * 2**unknown, 30.0))
-            left = await _look_up(run, rows, intents, sent)
+            if run.changed is not None:
+                left = await _find(run, rows, intents, sent, error)
+            else:
+                await asyncio.sleep(min(error.retry_after or 0.5 * 2**unknown, 30.0))
+                left = await _look_up(run, rows, intents, sent)
             rows, intents = [rows[n] for n in left], [intents[n] for n in left]
             unknown += 1
             if unknown == LOOK_UPS:
@@ -92,33 +139,99 @@ async def _look_up(
     return [n for n, i in enumerate(intents) if i.key not in stored]
 
 
+async def _find(
+    run: RunContext,
+    rows: Sequence[Prepared],
+    intents: Sequence[Intent],
+    sent: Sent,
+    error: UnknownOutcomeError,
+) -> list[int]:
+    """The same for documents: "not found" is believed only once it would certainly be visible."""
+    visible = time.monotonic() + run.documents.visible_after
+    left = list(range(len(rows)))
+    try:
+        while True:
+            there = await run.documents.find({intents[n].key: intents[n].day or "" for n in left})
+            for n in left:
+                if intents[n].key not in there:
+                    continue
+                problem = verdict(there[intents[n].key], intents[n].amount)
+                if problem is None:
+                    sent.accept([intents[n]])
+                else:
+                    sent.unclear[intents[n].source_key] = problem
+                    sent.pending += 1
+            left = [n for n in left if intents[n].key not in there]
+            if not left:
+                return []
+            wait = visible - time.monotonic()
+            if wait <= 0:
+                break
+            await asyncio.sleep(wait)
+        if not error.accepted_key:
+            return left
+        state = await run.documents.import_state(error.accepted_key)
+    except AppConnectError as failed:
+        failed.failure = None
+        raise
+    if state in ("done", "failed"):
+        return left
+    # The import may still be at work: neither sent again nor forgotten. The next run asks again.
+    sent.pending += len(left)
+    return []
+
+
 async def _once(
-    run: RunContext, rows: Sequence[Prepared], intents: Sequence[Intent], sent: Sent
+    run: RunContext,
+    books: Books,
+    rows: Sequence[Prepared],
+    intents: Sequence[Intent],
+    sent: Sent,
 ) -> tuple[Sequence[Prepared], Sequence[Intent]]:
     """One request with a definite answer; returns the rows that have to be sent again."""
-    fields = run.transformer.fields
-    outcome = await run.sink.send([dict(zip(fields, row[3], strict=True)) for row in rows])
+    outcome = await _request(run, books, rows)
+    points.reached("after-answer")
     if outcome.whole is not None:
         if len(rows) == 1:
             sent.refused[rows[0][0]] = outcome.whole
             return [], []
         # Refused without naming a row: halves find it, and the good ones go through.
         middle = len(rows) // 2
-        await _deliver(run, rows[:middle], intents[:middle], sent)
-        await _deliver(run, rows[middle:], intents[middle:], sent)
+        await _deliver(run, books, rows[:middle], intents[:middle], sent)
+        await _deliver(run, books, rows[middle:], intents[middle:], sent)
         return [], []
-    if not outcome.refused and not outcome.others_stored:
+    if not outcome.refused and not outcome.existing and not outcome.others_stored:
         raise FaultError("AC-401", service="奉行クラウド", failure=Failure.REFUSED)
     for index, refusal in outcome.refused.items():
         sent.refused[rows[index][0]] = refusal
-    if not outcome.refused:
+    if not outcome.refused and not outcome.existing:
         sent.accept(intents)
         return [], []
-    others = [n for n in range(len(rows)) if n not in outcome.refused]
+    sent.accept([intents[n] for n in sorted(outcome.existing)])
+    named = outcome.refused.keys() | outcome.existing
+    others = [n for n in range(len(rows)) if n not in named]
     if outcome.others_stored:
         sent.accept([intents[n] for n in others])
         return [], []
     return [rows[n] for n in others], [intents[n] for n in others]
+
+
+async def _request(run: RunContext, books: Books, rows: Sequence[Prepared]) -> SendOutcome:
+    values = [_values(run, row) for row in rows]
+    if run.changed is None:
+        points.reached("after-intent")
+        run.lease.assert_current()
+        return await run.masters.send(values)
+    sources = [row[0] for row in rows]
+
+    async def accepted(key: str) -> None:
+        await run.store.do(books.ledger.accepted, sources, books.batch_id, key)
+
+    # The books know when it left: how long it may take until it is visible counts from here.
+    await run.store.do(books.ledger.again, sources, run=run.run_id, fence=run.lease.fence)
+    points.reached("after-intent")
+    run.lease.assert_current()
+    return await run.documents.send(values, [row[1] for row in rows], accepted)
 
 
 async def stored_as_sent(run: RunContext, wanted: Sequence[tuple[str, str]]) -> set[str]:
@@ -131,10 +244,10 @@ async def stored_as_sent(run: RunContext, wanted: Sequence[tuple[str, str]]) -> 
     fields = run.transformer.fields
     digest = hasher(fields)
     stored: set[str] = set()
-    size = max(1, run.sink.batch_size)
+    size = max(1, run.masters.batch_size)
     for start in range(0, len(wanted), size):
         part = dict(wanted[start : start + size])
-        found = await run.sink.fetch(list(part), fields)
+        found = await run.masters.fetch(list(part), fields)
         for key, values in found.items():
             if key in part and digest([values.get(name, "") for name in fields]) == part[key]:
                 stored.add(key)

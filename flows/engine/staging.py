@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ _PUT = text(
 )
 _NEXT = text(
     "SELECT seq, records, body FROM staged_page WHERE run_id = :run AND stage = :stage "
-    "AND seq > :after ORDER BY seq LIMIT 1"
+    "AND seq > :after ORDER BY seq LIMIT :limit"
 )
 _ONE = text("SELECT body FROM staged_page WHERE run_id = :run AND stage = :stage AND seq = :seq")
 _COUNT = text(
@@ -34,14 +35,30 @@ _COUNT = text(
 _DELETE = text("DELETE FROM staged_page WHERE run_id = :run AND stage = :stage AND seq = :seq")
 
 
+_AHEAD = 4
+"""Pages that one transaction reads back: compressed they are small, and a transaction for each of
+them costs more than the pages."""
+
+
+class _Zstd(threading.local):
+    """One compressor and one decompressor a thread: they may not be shared between threads."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=1)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_zstd = _Zstd()
+
+
 def compress(data: bytes) -> bytes:
     """zstd, fastest level: the point is less I/O, not the smallest size."""
-    return zstandard.ZstdCompressor(level=1).compress(data)
+    return _zstd.compressor.compress(data)
 
 
 def decompress(data: bytes) -> bytes:
     """The bytes that `compress` was given."""
-    return zstandard.ZstdDecompressor().decompress(data)
+    return _zstd.decompressor.decompress(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +95,21 @@ def one(db: Connection, run_id: UUID, stage: str, seq: int) -> bytes | None:
     return None if row is None else decompress(bytes(row[0]))
 
 
-def _next(db: Connection, run_id: UUID, stage: str, after: int) -> Staged | None:
-    row = db.execute(_NEXT, {"run": run_id, "stage": stage, "after": after}).first()
-    return None if row is None else Staged(row[0], row[1], decompress(bytes(row[2])))
+def _next(db: Connection, run_id: UUID, stage: str, after: int) -> list[tuple[int, int, bytes]]:
+    values = {"run": run_id, "stage": stage, "after": after, "limit": _AHEAD}
+    return [(row[0], row[1], bytes(row[2])) for row in db.execute(_NEXT, values)]
 
 
-async def pages(store: Store, run_id: UUID, stage: str) -> AsyncGenerator[Staged, None]:
-    """The staged pages in order; the next one is fetched while the caller works on this one."""
-    ahead = asyncio.create_task(store.do(_next, run_id, stage, -1))
+async def pages(
+    store: Store, run_id: UUID, stage: str, *, after: int = -1
+) -> AsyncGenerator[Staged, None]:
+    """The staged pages behind ``after`` in order; the next few are fetched in advance."""
+    ahead = asyncio.create_task(store.do(_next, run_id, stage, after))
     try:
-        while (page := await ahead) is not None:
-            ahead = asyncio.create_task(store.do(_next, run_id, stage, page.seq))
-            yield page
+        while found := await ahead:
+            ahead = asyncio.create_task(store.do(_next, run_id, stage, found[-1][0]))
+            for seq, records, body in found:
+                yield Staged(seq, records, decompress(body))
     finally:
         if not ahead.done():
             ahead.cancel()

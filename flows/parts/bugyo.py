@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from blocks import BugyoCredentials
+from blocks.oauth import is_filled
 from connectors.bugyo import (
     BugyoClient,
     Customer,
@@ -60,10 +61,10 @@ def oauth_app(credentials: BugyoCredentials, tools: Tools) -> OAuthApp:
 
 
 def _authorizer(credentials: BugyoCredentials, tools: Tools) -> Authorizer:
-    if credentials.fixed_token is not None and credentials.fixed_token.get_secret_value():
+    if credentials.fixed_token is not None and is_filled(credentials.fixed_token):
         return fixed_token(credentials.fixed_token.get_secret_value())
-    if credentials.refresh_token is None:
-        raise ReauthorizeError("AC-101", service=SERVICE)
+    if not credentials.uses_oauth:
+        raise ReauthorizeError("AC-101", credentials._block_document_name or "", service=SERVICE)
     app = oauth_app(credentials, tools)
     return TokenAuthorizer(tools.vault.keeper(credentials), app.refresh, masker=tools.masker)
 

@@ -16,6 +16,7 @@ from connectors.kintone import query as q
 from connectors.kintone.auth import MAX_TOKENS, OAuthClient
 from connectors.kit import Authorizer, SettingsError, TokenAuthorizer
 from connectors.kit.paging import chunks
+from flows.engine.handover import ParsedPage
 from flows.engine.model import Mode, SourcePage, Window
 from flows.engine.pipeline import Tools
 
@@ -51,9 +52,21 @@ def _authorizer(credentials: KintoneCredentials, tools: Tools) -> Authorizer:
             wrong = f"APIトークンは{MAX_TOKENS}個まで入力できます（入力: {len(tokens)}個）"
             raise SettingsError("AC-205", wrong, service=SERVICE)
         return api_token(*tokens)
-    if not (credentials.client_id and credentials.client_secret and credentials.access_token):
+    app = oauth_app(credentials, tools)
+    if not credentials.access_token:
         raise SettingsError("AC-102", service=SERVICE)
-    app = OAuthClient(
+    return TokenAuthorizer(tools.vault.keeper(credentials), app.refresh, masker=tools.masker)
+
+
+def oauth_app(credentials: KintoneCredentials, tools: Tools) -> OAuthClient:
+    """The OAuth client of a block.
+
+    Raises:
+        SettingsError: ``AC-102``, client id or secret is missing; ``AC-201`` sub-domain.
+    """
+    if not (credentials.client_id and credentials.client_secret):
+        raise SettingsError("AC-102", service=SERVICE)
+    return OAuthClient(
         credentials.subdomain,
         credentials.client_id,
         credentials.client_secret.get_secret_value(),
@@ -61,7 +74,6 @@ def _authorizer(credentials: KintoneCredentials, tools: Tools) -> Authorizer:
         endpoint=credentials.endpoint or None,
         masker=tools.masker,
     )
-    return TokenAuthorizer(tools.vault.keeper(credentials), app.refresh, masker=tools.masker)
 
 
 @dataclass(frozen=True)
@@ -107,7 +119,8 @@ class KintoneSource:
                 async for page in pages:
                     newest = max(r[self.updated_field]["value"] for r in page.records)
                     # `>= 05:00` cannot tell what changed within 05:00, so all of it is read again.
-                    yield SourcePage(
+                    yield ParsedPage(
+                        parsed=[(r["$id"]["value"], r) for r in page.records],
                         body=page.raw,
                         records=len(page.records),
                         position=[number, page.last_id],

@@ -31,7 +31,7 @@ POOL = "own-pool"
 def own_project(tmp_path: Path) -> Path:
     """The project's file for a pool of its own, so that no other worker takes the run."""
     text = (ROOT / "prefect.yaml").read_text("utf-8")
-    assert text.count("      name: app-connect\n") == 1
+    assert text.count("      name: app-connect\n") == 1 + len(catalog.operations())
     changed = text.replace("      name: app-connect\n", f"      name: {POOL}\n")
     (tmp_path / "prefect.yaml").write_text(changed, "utf-8")
     return tmp_path
@@ -139,3 +139,34 @@ async def test_prefect_s_own_commands(
         for deployment in (by_file, by_code):
             assert deployment.concurrency_options is not None
             assert deployment.concurrency_options.collision_strategy.value == "ENQUEUE"
+
+
+async def test_operations_are_deployed_alike_by_file_and_by_code(
+    own_project: Path, prefect_server: Any
+) -> None:
+    cli = Cli(own_project, prefect_server.env)
+    await catalog.ensure_work_pool()
+    await cli("work-pool", "create", "--overwrite", "--type", "app-connect", POOL)
+    names = [f"{each.flow.name}/{each.name}" for each in catalog.operations().values()]
+    assert names
+    await cli(
+        "deploy", *(argument for each in catalog.operations() for argument in ("--name", each))
+    )
+    async with get_client() as client:
+        by_file = [await client.read_deployment_by_name(name) for name in names]
+        await catalog.deploy_operations()
+        by_code = [await client.read_deployment_by_name(name) for name in names]
+    for name, one, two in zip(names, by_file, by_code, strict=True):
+        for field in ("id", "entrypoint", "tags", "parameters", "path"):
+            assert getattr(one, field) == getattr(two, field), f"{name}: {field}"
+        assert (one.description or "").strip() == (two.description or "").strip(), name
+        when = [
+            [(s.schedule.cron, s.schedule.timezone, s.active) for s in d.schedules]
+            for d in (one, two)
+        ]
+        assert when[0] == when[1], name
+        for deployment in (one, two):
+            assert deployment.global_concurrency_limit.limit == 1, name
+        assert one.concurrency_options == two.concurrency_options, name
+        titles = [p["title"] for p in two.parameter_openapi_schema["properties"].values()]
+        assert all(not title.isascii() for title in titles), titles

@@ -1,24 +1,28 @@
-"""Several processes that need a new access token at the same instant; run by ``test_tokens``.
+"""Several processes that need a new access token at the same instant; run by the token tests.
 
-    python token_processes.py BLOCK HOW_MANY
+    python token_processes.py BLOCK HOW_MANY [POINT]
 
 Everything is imported once and forked, so that the processes really meet. Prints a line a process:
-``ok`` and the number of tenants that it saw, or its error.
+``ok`` and the number of tenants that it saw, its error, or ``died`` and the exit status. With a
+point (`flows.engine.points`) each process ends there, as by ``kill -9``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import sys
 from typing import Any
 
 from blocks import BugyoCredentials
 from connectors.kit import AppConnectError, Masker
-from flows.engine import Tools
+from flows.engine import Tools, points
 from flows.engine.store import Store
 from flows.engine.tokens import Vault
 from flows.parts.bugyo import open_bugyo
+
+DIED = 9
 
 
 async def ask(name: str, all_loaded: Any) -> str:
@@ -31,21 +35,28 @@ async def ask(name: str, all_loaded: Any) -> str:
         return error.code
 
 
-def work(name: str, all_loaded: Any, results: Any) -> None:
+def work(name: str, all_loaded: Any, results: Any, die_at: str) -> None:
+    def die(point: str) -> None:
+        if point == die_at:
+            os._exit(DIED)
+
+    points.arm(die)
     results.put(asyncio.run(ask(name, all_loaded)))
 
 
 def main() -> None:
-    name, many = sys.argv[1], int(sys.argv[2])
+    name, many, die_at = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     fork = multiprocessing.get_context("fork")
     all_loaded, results = fork.Barrier(many), fork.SimpleQueue()
-    processes = [fork.Process(target=work, args=(name, all_loaded, results)) for _ in range(many)]
-    for process in processes:
+    started = [
+        fork.Process(target=work, args=(name, all_loaded, results, die_at)) for _ in range(many)
+    ]
+    for process in started:
         process.start()
-    for process in processes:
+    for process in started:
         process.join()
-    for _ in range(many):
-        print(results.get())
+    for process in started:
+        print(results.get() if process.exitcode == 0 else f"died {process.exitcode}")
 
 
 if __name__ == "__main__":

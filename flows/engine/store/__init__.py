@@ -1,8 +1,10 @@
 """The store: our own books in PostgreSQL, beside Prefect's. See `tables` for what it holds."""
 
 from flows.engine.store.database import Store, migrate
+from flows.engine.store.relaxed import relax
 from flows.engine.store.tables import (
     ConnectionRow,
+    CorrectionRow,
     LedgerRow,
     RejectRow,
     RunRow,
@@ -11,10 +13,12 @@ from flows.engine.store.tables import (
 
 __all__ = [
     "ConnectionRow",
+    "CorrectionRow",
     "LedgerRow",
     "RejectRow",
     "RunRow",
     "StagedPage",
     "Store",
     "migrate",
+    "relax",
 ]

@@ -5,6 +5,7 @@
     staged_page  pages between two stages, compressed; gone when the run has succeeded
     ledger       what was sent, record by record (design 6)
     reject       records that could not be posted, with the remedy and the source record
+    correction   what a person changed in a rejected record
 
 Times are ``timestamptz``. Text columns never hold NUL: PostgreSQL refuses it, so bodies that come
 from a partner are stored as compressed bytes.
@@ -16,7 +17,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, String, text
+from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, LargeBinary, String, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -73,6 +74,9 @@ class RunRow(SQLModel, table=True):
     unchanged: int = 0
     rejected: int = 0
     pending: int = 0
+    vanished: int = Field(
+        default=0, sa_column=Column(Integer, nullable=False, server_default=text("0"))
+    )
     message: str = ""
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB, nullable=True))
 
@@ -96,8 +100,16 @@ class LedgerRow(SQLModel, table=True):
         source_key: Key of the record at the partner (kintone: the record id).
         external_key: Key at 奉行クラウド (masters: the code; slips: the 証憑番号 we write).
         content_hash: 16 bytes over what was sent; equal = nothing to send.
-        state: ``pending`` | ``posted`` | ``rejected`` | ``unsent``; see `flows.engine.ledger`.
-        action: ``created`` | ``updated``: what the last request did.
+        state: ``pending``, ``posted``, ``rejected``, ``unsent``, ``unclear`` or ``reversed``; see
+            `flows.engine.ledger`.
+        action: ``created`` | ``updated``: what the last request did; ``found``: it was there.
+        revision: Of a document; grows when it is reversed and posted again.
+        amount: Yen of a document.
+        document_date: Date of a document.
+        accepted_key: Under which 奉行クラウド tells the result of an asynchronous import.
+        observed_hash: Of a posted document: the source as it was seen last, changed since; empty =
+            the source record is gone.
+        acknowledged_hash: The one of these that a person has dealt with.
     """
 
     __tablename__ = "ledger"
@@ -115,6 +127,35 @@ class LedgerRow(SQLModel, table=True):
     document_ref: str | None = None
     error: str | None = None
     updated_at: datetime = Field(sa_column=_moment())
+    revision: int = Field(
+        default=1, sa_column=Column(Integer, nullable=False, server_default=text("1"))
+    )
+    amount: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+    document_date: date | None = None
+    accepted_key: str | None = None
+    observed_hash: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+    acknowledged_hash: bytes | None = Field(
+        default=None, sa_column=Column(LargeBinary, nullable=True)
+    )
+
+
+class CorrectionRow(SQLModel, table=True):
+    """What a person changed in a rejected record, applied while the source record is the same.
+
+    Attributes:
+        source_hash: 16 bytes over the source record that was corrected; another record, no
+            correction.
+        changes: Field of the source -> the value that is used in its place.
+    """
+
+    __tablename__ = "correction"
+
+    connection: str = Field(primary_key=True)
+    entity: str = Field(primary_key=True)
+    source_key: str = Field(primary_key=True)
+    source_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    changes: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    made_at: datetime = Field(sa_column=_moment())
 
 
 class RejectRow(SQLModel, table=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -22,6 +23,7 @@ from connectors.bugyo.emulator import (
     DEMO_TENANTS,
 )
 from connectors.kit import (
+    Consent,
     FaultError,
     ReauthorizeError,
     Refresh,
@@ -34,6 +36,8 @@ from connectors.kit.emulator import Fault
 
 if TYPE_CHECKING:
     from tests.connectors.bugyo.conftest import Service
+
+CONSENT = Consent("奉行クラウド", state_returns=False)
 
 
 class Keeper:
@@ -64,7 +68,7 @@ def submit(browser: httpx.Client, page: httpx.Response, **fields: str) -> httpx.
 def walk(service: Service, decision: str = "allow", state: str = "st-1") -> dict[str, list[str]]:
     """From the authorization URL to the redirect; the redirect's query."""
     with httpx.Client(base_url=service.url) as browser:
-        page = browser.get(service.app().authorization_url(state))
+        page = browser.get(service.app().authorization_url(replace(CONSENT, state=state)))
         assert "奉行クラウドURL" in page.text
         assert "次へ" in page.text
         page = submit(browser, page, portal_url=DEMO_PORTAL_URL)
@@ -79,7 +83,7 @@ def walk(service: Service, decision: str = "allow", state: str = "st-1") -> dict
 
 
 async def consent(service: Service) -> Tokens:
-    return await service.app().exchange_code(walk(service)["code"][0])
+    return await service.app().exchange_code(walk(service)["code"][0], CONSENT)
 
 
 # --- the pages -------------------------------------------------------------------------------
@@ -89,7 +93,7 @@ async def test_from_consent_to_data(service: Service) -> None:
     query = walk(service)
     assert query["state"] == ["st-1"]
     app = service.app()
-    tokens = await app.exchange_code(query["code"][0])
+    tokens = await app.exchange_code(query["code"][0], CONSENT)
     assert tokens.expires_at is not None
     assert 3590 < (tokens.expires_at - tokens.issued_at).total_seconds() <= 3600
     authorizer = TokenAuthorizer(Keeper(tokens), app.refresh)
@@ -108,7 +112,7 @@ def test_state_may_be_missing_from_the_answer(service: Service) -> None:
 
 def test_wrong_portal_and_wrong_password_stay_on_their_page(service: Service) -> None:
     with httpx.Client(base_url=service.url) as browser:
-        first = browser.get(service.app().authorization_url("s"))
+        first = browser.get(service.app().authorization_url(CONSENT))
         page = submit(browser, first, portal_url='https://id.obc.jp/"><script>')
         assert "奉行クラウドURLが正しくありません" in page.text
         assert "<script>" not in page.text
@@ -148,9 +152,9 @@ def test_a_wrong_request_is_never_redirected(service: Service, change: dict[str,
 async def test_a_code_works_once_and_its_reuse_ends_the_grant(service: Service) -> None:
     code = walk(service)["code"][0]
     app = service.app()
-    tokens = await app.exchange_code(code)
+    tokens = await app.exchange_code(code, CONSENT)
     with pytest.raises(ReauthorizeError, match="AC-101"):
-        await app.exchange_code(code)
+        await app.exchange_code(code, CONSENT)
     with pytest.raises(ReauthorizeError):
         await app.refresh(tokens)
 
@@ -158,12 +162,12 @@ async def test_a_code_works_once_and_its_reuse_ends_the_grant(service: Service) 
 async def test_wrong_secret_key_and_redirect(service: Service) -> None:
     code = walk(service)["code"][0]
     with pytest.raises(SettingsError, match="AC-102"):
-        await service.app(client_secret="0" * 32).exchange_code(code)
+        await service.app(client_secret="0" * 32).exchange_code(code, CONSENT)
     with pytest.raises(SettingsError, match="AC-103"):
-        await service.app(subscription_key="0" * 32).exchange_code(code)
+        await service.app(subscription_key="0" * 32).exchange_code(code, CONSENT)
     with pytest.raises(ReauthorizeError, match="AC-101"):
-        await service.app(redirect_uri="http://127.0.0.1:1/other").exchange_code(code)
-    assert (await service.app().exchange_code(code)).access_token
+        await service.app(redirect_uri="http://127.0.0.1:1/other").exchange_code(code, CONSENT)
+    assert (await service.app().exchange_code(code, CONSENT)).access_token
 
 
 async def test_the_old_refresh_token_is_dead_after_rotation(service: Service) -> None:
@@ -198,6 +202,7 @@ async def test_the_token_endpoint_takes_forms_too_and_needs_the_key(service: Ser
         "redirect_uri": DEMO_REDIRECT_URI,
         "client_id": DEMO_CLIENT_ID,
         "client_secret": DEMO_CLIENT_SECRET,
+        **CONSENT.proof(),
     }
     url = f"{service.url}/oauth2/token"
     key = {"X-OBC-SubscriptionKey": DEMO_SUBSCRIPTION_KEY}
@@ -311,7 +316,7 @@ async def test_a_token_is_renewed_shortly_before_it_expires(service: Service) ->
     now = datetime.now(UTC)
     app = service.app()
     first = await consent(service)
-    for minutes_left, renewed in ((6, False), (4, True)):
+    for minutes_left, renewed in ((16, False), (14, True)):
         start = Tokens(
             first.access_token,
             first.refresh_token,
@@ -363,3 +368,31 @@ async def test_a_failed_early_renewal_is_left_alone_for_a_while(service: Service
     await authorizer.headers()
     assert service.requests("/oauth2/token") == before + 2
     assert keeper.tokens != tokens
+
+
+async def test_a_code_is_worth_nothing_without_the_verifier(service: Service) -> None:
+    stolen = walk(service)["code"][0]
+    with pytest.raises(ReauthorizeError, match="AC-101"):
+        await service.app().exchange_code(stolen, Consent("奉行クラウド"))
+    assert (await service.app().exchange_code(stolen, CONSENT)).access_token
+    service.set(pkce="ignore")
+    other = walk(service)["code"][0]
+    assert (await service.app().exchange_code(other, Consent("奉行クラウド"))).access_token
+
+
+async def test_the_issuer_is_compared_when_it_comes(service: Service) -> None:
+    service.set(send_iss=True)
+    consent, state = service.app().begin_consent(), "st-1"
+    answer = {name: values[0] for name, values in walk(service, state=state).items()}
+    assert replace(consent, state=state).code(answer) == answer["code"]
+    elsewhere = replace(consent, state=state, issuer="https://id.obc.jp")
+    with pytest.raises(ReauthorizeError, match="AC-106"):
+        elsewhere.code(answer)
+
+
+async def test_within_its_grace_a_rotated_token_works_once_more(service: Service) -> None:
+    service.set(reuse_grace=60)
+    app, tokens = service.app(), await consent(service)
+    assert (await app.refresh(tokens)).refresh_token != (await app.refresh(tokens)).refresh_token
+    with pytest.raises(ReauthorizeError, match="AC-101"):
+        await app.refresh(tokens)

@@ -17,7 +17,7 @@ from connectors.bugyo import (
     resource,
     where,
 )
-from connectors.kit import SettingsError
+from connectors.kit import Consent, SettingsError
 
 VERIFIED = {
     "AR2010001": "code",
@@ -152,10 +152,16 @@ def test_any_of_one_is_a_single_leaf() -> None:
         where("nonsense").eq("1").encode(codes)
 
 
-def test_authorization_url_has_the_three_parameters_and_state() -> None:
-    url = authorization_url(environment("sandbox"), "client000001", "https://a.example/cb?x=1", "s")
+def test_authorization_url_has_the_three_parameters_state_and_pkce() -> None:
+    # The verifier and its challenge are those of RFC 7636, appendix B.
+    consent = Consent(
+        "奉行クラウド", state="s", verifier="dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+    )
+    back = "https://a.example/cb?x=1"
+    url = authorization_url(environment("sandbox"), "client000001", back, consent)
     assert re.fullmatch(
         r"https://id-demo\.obc\.jp/oauth2/authorizerequest\?response_type=code"
-        r"&client_id=client000001&redirect_uri=https%3A%2F%2Fa\.example%2Fcb%3Fx%3D1&state=s",
+        r"&client_id=client000001&redirect_uri=https%3A%2F%2Fa\.example%2Fcb%3Fx%3D1&state=s"
+        r"&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256",
         url,
     )

@@ -18,6 +18,7 @@ from connectors.kintone import (
 )
 from connectors.kit import (
     AppConnectError,
+    Consent,
     Masker,
     ReauthorizeError,
     SettingsError,
@@ -28,6 +29,7 @@ from connectors.kit.emulator import Fault
 
 CLIENT, SECRET = "client-0001", "secret-of-the-client"
 BACK = "https://gateway.example/callback"
+CONSENT = Consent("kintone", state="state-123")
 
 
 class Keeper:
@@ -54,7 +56,7 @@ def oauth(emulator, url, clock) -> OAuthClient:
 
 def press(oauth: OAuthClient, decision: str, scopes: tuple[str, ...] = SCOPES) -> dict[str, str]:
     """What the browser brings back after the user pressed a button."""
-    where = oauth.authorization_url("state-123", scopes)
+    where = oauth.authorization_url(CONSENT, scopes)
     page = httpx.get(where)
     assert "アクセスの許可" in page.text
     assert CLIENT in page.text
@@ -75,7 +77,7 @@ async def test_consent_to_records(emulator, client, oauth):
     emulator.seed("1", [{"得意先コード": "1"}])
     back = press(oauth, "allow")
     assert back["state"] == "state-123"
-    keeper = Keeper(await oauth.exchange_code(back["code"]))
+    keeper = Keeper(await oauth.exchange_code(back["code"], CONSENT))
     async with client(authorizer=TokenAuthorizer(keeper, oauth.refresh)) as kintone:
         assert await kintone.count("1") == 1
         assert "得意先名" in await kintone.form_fields("1")
@@ -87,15 +89,15 @@ async def test_denied(oauth):
 
 async def test_a_code_works_once_and_not_for_long(oauth, clock):
     code = press(oauth, "allow")["code"]
-    await oauth.exchange_code(code)
-    assert await code_of(oauth.exchange_code(code)) == "AC-101"
+    await oauth.exchange_code(code, CONSENT)
+    assert await code_of(oauth.exchange_code(code, CONSENT)) == "AC-101"
     late = press(oauth, "allow")["code"]
     clock.now += timedelta(minutes=11)
-    assert await code_of(oauth.exchange_code(late)) == "AC-101"
+    assert await code_of(oauth.exchange_code(late, CONSENT)) == "AC-101"
 
 
 async def test_a_rejected_token_is_renewed_once(emulator, client, oauth, clock):
-    keeper = Keeper(await oauth.exchange_code(press(oauth, "allow")["code"]))
+    keeper = Keeper(await oauth.exchange_code(press(oauth, "allow")["code"], CONSENT))
     first = keeper.tokens
     emulator.access.expire()
     async with client(authorizer=TokenAuthorizer(keeper, oauth.refresh, clock=clock)) as kintone:
@@ -108,7 +110,7 @@ async def test_a_rejected_token_is_renewed_once(emulator, client, oauth, clock):
 
 
 async def test_a_token_is_renewed_before_it_expires(emulator, client, oauth, clock):
-    keeper = Keeper(await oauth.exchange_code(press(oauth, "allow")["code"]))
+    keeper = Keeper(await oauth.exchange_code(press(oauth, "allow")["code"], CONSENT))
     async with client(authorizer=TokenAuthorizer(keeper, oauth.refresh, clock=clock)) as kintone:
         await kintone.count("1")
         assert keeper.renewed == 0
@@ -119,7 +121,7 @@ async def test_a_token_is_renewed_before_it_expires(emulator, client, oauth, clo
 
 
 async def test_somebody_else_renewed_already(emulator, oauth, clock):
-    keeper = Keeper(await oauth.exchange_code(press(oauth, "allow")["code"]))
+    keeper = Keeper(await oauth.exchange_code(press(oauth, "allow")["code"], CONSENT))
     authorizer = TokenAuthorizer(keeper, oauth.refresh, clock=clock)
     rejected = await authorizer.headers()
     await keeper.renew(keeper.tokens, oauth.refresh)
@@ -128,7 +130,7 @@ async def test_somebody_else_renewed_already(emulator, oauth, clock):
 
 
 async def test_withdrawn_consent(emulator, client, oauth, clock):
-    keeper = Keeper(await oauth.exchange_code(press(oauth, "allow")["code"]))
+    keeper = Keeper(await oauth.exchange_code(press(oauth, "allow")["code"], CONSENT))
     emulator.access.revoke()
     async with client(authorizer=TokenAuthorizer(keeper, oauth.refresh, clock=clock)) as kintone:
         with pytest.raises(ReauthorizeError) as caught:
@@ -138,18 +140,18 @@ async def test_withdrawn_consent(emulator, client, oauth, clock):
 
 
 async def test_a_broken_token_endpoint_does_not_end_the_consent(emulator, oauth):
-    tokens = await oauth.exchange_code(press(oauth, "allow")["code"])
+    tokens = await oauth.exchange_code(press(oauth, "allow")["code"], CONSENT)
     emulator.faults.add(Fault(kind="status", status=500, path="/oauth2/token"))
     emulator.faults.add(Fault(kind="drop_after", path="/oauth2/token"))
     assert (await oauth.refresh(tokens)).refresh_token == tokens.refresh_token
     emulator.faults.add(Fault(kind="drop_before", path="/oauth2/token"))
     # a code works once, so its exchange is not repeated; but nothing was posted either
-    assert await code_of(oauth.exchange_code("any")) == "AC-301"
+    assert await code_of(oauth.exchange_code("any", CONSENT)) == "AC-301"
 
 
 async def test_missing_scope_is_a_right_not_a_login(client, oauth, clock):
     code = press(oauth, "allow", ("k:app_record:read",))["code"]
-    keeper = Keeper(await oauth.exchange_code(code))
+    keeper = Keeper(await oauth.exchange_code(code, CONSENT))
     async with client(authorizer=TokenAuthorizer(keeper, oauth.refresh, clock=clock)) as kintone:
         assert await code_of(kintone.form_fields("1")) == "AC-203"
     assert keeper.renewed == 0
@@ -157,14 +159,14 @@ async def test_missing_scope_is_a_right_not_a_login(client, oauth, clock):
 
 async def test_wrong_client(url, oauth):
     wrong = OAuthClient("example", CLIENT, "another-secret", BACK, endpoint=url)
-    assert await code_of(wrong.exchange_code("any")) == "AC-102"
+    assert await code_of(wrong.exchange_code("any", CONSENT)) == "AC-102"
     nowhere = OAuthClient("nobody", CLIENT, SECRET, BACK, endpoint=url)
-    assert await code_of(nowhere.exchange_code("any")) == "AC-201"
+    assert await code_of(nowhere.exchange_code("any", CONSENT)) == "AC-201"
 
 
 def test_the_redirect_endpoint_is_exact(url, oauth):
     elsewhere = OAuthClient("example", CLIENT, SECRET, "https://evil.example/", endpoint=url)
-    page = httpx.get(elsewhere.authorization_url("s"))
+    page = httpx.get(elsewhere.authorization_url(CONSENT))
     assert page.status_code == 400
     assert "location" not in page.headers
 
@@ -189,9 +191,14 @@ async def test_nothing_shows_a_secret(url, emulator, clock):
     emulator.add_oauth_client(CLIENT, SECRET, BACK)
     masker = Masker()
     oauth = OAuthClient("example", CLIENT, SECRET, BACK, endpoint=url, masker=masker, clock=clock)
-    tokens = await oauth.exchange_code(press(oauth, "allow")["code"])
+    tokens = await oauth.exchange_code(press(oauth, "allow")["code"], CONSENT)
     pair = base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode()
     for secret in (SECRET, pair, tokens.access_token, tokens.refresh_token):
         assert secret not in repr(tokens)
         assert secret not in masker.mask(f"text with {secret} in it")
     assert "authorization_code" in masker.mask("authorization_code")
+
+
+async def test_a_code_is_worth_nothing_without_the_verifier(oauth):
+    code = press(oauth, "allow")["code"]
+    assert await code_of(oauth.exchange_code(code, Consent("kintone"))) == "AC-101"

@@ -1,0 +1,143 @@
+"""A batch on its way through the load stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+import orjson
+
+from flows.engine import staging
+from flows.engine.context import RunContext
+from flows.engine.ledger import Intent, Known
+from flows.engine.model import Reject, RowRefusal
+from flows.engine.sending import Sent
+from flows.engine.staging import Staged
+from flows.engine.transform import Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Reversal:
+    """One document to be taken back.
+
+    Attributes:
+        red: The row that takes it back, with its ``intent`` in the books of reversals.
+        source_key: The record.
+        revision: Which revision is taken back.
+        black: What is posted in its place; ``None`` = nothing, the record is gone.
+    """
+
+    red: Prepared
+    intent: Intent
+    source_key: str
+    revision: int
+    black: tuple[Prepared, Intent] | None = None
+
+
+@dataclass
+class Batch:
+    """One staged page on its way, or several short ones.
+
+    Attributes:
+        seqs: The pages; ``stage`` says which kind.
+        page_of: Source key -> its page, where a row goes back to when it has to wait.
+        candidates: Rows that differ from what was sent last.
+        ours: Keys of those that we have sent before, so they are there.
+        wanted: Keys of the candidates and of what they refer to.
+        found: Those of the others that 奉行クラウド already had.
+        rows: What has to be sent, with the matching ``intents``.
+        passed: Source keys that need nothing more (sent or unchanged).
+        rejected: Rows that cannot be sent.
+        deferred: Rows that refer to something not posted yet.
+        again: Source keys that an earlier page of this run held already.
+        repeated: How often a record came once more.
+
+    Of documents alone:
+
+    Attributes:
+        changed: Records that differ from what was posted, with their ledger rows.
+        adopted: Found at 奉行クラウド although our books did not know.
+        waiting: Source keys whose earlier outcome is still unknown.
+        unclear: Source key -> why a person has to look; ``doubts`` says the same to that person.
+        observed: Source key -> content hash of a record that changed after it was posted.
+        waiting_reds: Reversals whose outcome is still unknown.
+        yen: Of what this batch posted or found.
+        vanished: Documents whose record is gone; what a person reads of them is in ``doubts``.
+        reversals: Documents to be taken back before their new revision is sent.
+    """
+
+    stage: str
+    seqs: list[int]
+    page_of: dict[str, int] = field(default_factory=dict)
+    batch_id: UUID = field(default_factory=uuid4)
+    candidates: list[Prepared] = field(default_factory=list)
+    ours: set[str] = field(default_factory=set)
+    wanted: set[str] = field(default_factory=set)
+    found: set[str] = field(default_factory=set)
+    rows: list[Prepared] = field(default_factory=list)
+    intents: list[Intent] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)
+    rejected: list[Reject] = field(default_factory=list)
+    deferred: list[Prepared] = field(default_factory=list)
+    sent: Sent = field(default_factory=Sent)
+    again: set[str] = field(default_factory=set)
+    repeated: int = 0
+    changed: list[tuple[Prepared, Known]] = field(default_factory=list)
+    adopted: list[Intent] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    unclear: dict[str, str] = field(default_factory=dict)
+    doubts: list[Reject] = field(default_factory=list)
+    observed: dict[str, str] = field(default_factory=dict)
+    reversals: list[Reversal] = field(default_factory=list)
+    waiting_reds: list[str] = field(default_factory=list)
+    vanished: int = 0
+    yen: int = 0
+
+    @property
+    def planned(self) -> bool:
+        """Whether the look-up left anything to write or to send."""
+        return bool(
+            self.candidates
+            or self.adopted
+            or self.waiting
+            or self.unclear
+            or self.observed
+            or self.reversals
+        )
+
+
+def opened(run: RunContext, stage: str, pages: list[Staged]) -> tuple[Batch, list[Prepared]]:
+    """The batch of these pages, and their rows: the last one of each source record.
+
+    One record is one record, however often it was read: a page may shift, or a record may change,
+    while the source is read.
+    """
+    batch = Batch(stage, [page.seq for page in pages])
+    unique: dict[str, Prepared] = {}
+    for page in pages:
+        for row in orjson.loads(page.body):
+            if row[0] in unique:
+                batch.repeated += 1
+            unique[row[0]] = row
+            batch.page_of[row[0]] = page.seq
+    if stage == staging.ROWS:
+        batch.again = {key for key in unique if any(key in keys for keys in run.recent)}
+        batch.repeated += len(batch.again)
+        run.recent.append(set(unique))
+    return batch, list(unique.values())
+
+
+def refused(run: RunContext, row: Prepared, refusal: RowRefusal) -> Reject:
+    """奉行クラウド's no to a row, as a line of エラー明細."""
+    return Reject(
+        source_key=row[0],
+        code="AC-806",
+        item=refusal.item,
+        label=label_of(run, row),
+        reason=f"奉行クラウドのメッセージ: {refusal.message or refusal.vendor_code or '(なし)'}",
+    )
+
+
+def label_of(run: RunContext, row: Prepared) -> str:
+    """How a person recognises the record: the key of a master, the label of a document."""
+    return row[3][run.transformer.fields.index("label")] if run.changed else row[1]
