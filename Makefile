@@ -30,7 +30,7 @@ define install
 $(LOCKED) sh .ci/setup "$(PYTHON)" "$(VENV)" "$(1)" >&2
 endef
 
-.PHONY: run setup test docs audit test-ui test-database bench check format lock clean help
+.PHONY: run setup test docs audit test-ui test-database faults bench check format lock clean help
 .DEFAULT_GOAL := help
 
 run: setup
@@ -60,6 +60,14 @@ test-ui: ## browser tests; needs Debian's chromium and Japanese fonts (see .ci/r
 test-database: ## a PostgreSQL of your own, backup, upgrade; needs Debian's postgresql (see .ci/run)
 	@$(call install,dev)
 	$(PY) -m pytest tests/database $(ARGS)
+
+SEEDS  ?= 25
+JOBS   ?= 4
+SEED   ?=
+
+faults: ## random histories: SEEDS=1000, or one again: SEED=17; the last line counts violations
+	@$(call install,dev)
+	@$(PY) tests/faults/histories.py $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS) --jobs $(JOBS)) $(ARGS)
 
 bench: setup ## the engine beside a bare httpx loop; minutes of full load
 	$(PY) -m bench.customers --size $(SIZE) $(ARGS)
@@ -91,6 +99,7 @@ help:
 	@echo "make test       静的検査とテスト"
 	@echo "make test-ui    ブラウザのテスト"
 	@echo "make test-database  自分の PostgreSQL・バックアップ・版の移行のテスト"
+	@echo "make faults     でたらめな障害の下での照合（SEEDS=1000、同じものをもう一度は SEED=17）"
 	@echo "make bench      速度の測定（SIZE=100000 件）"
 	@echo "make format     コードの整形"
 	@echo "make lock       依存関係の固定（UPGRADE=1 で更新）"

@@ -124,7 +124,7 @@ def description(pipeline: Pipeline[Any], connection: str, schedule: str = CRON_D
 - **いつ**: {when}に自動で処理します。
 - **今すぐ実行**: Run → Quick run で、前回から変わったデータを連携します。\
 何度押しても二重に登録することはありません。
-- **条件を指定して実行**: Run → Custom run で、全件・1件・確認のみを選べます。
+- **条件を指定して実行**: Run → Custom run で、全件・1件・エラー明細のみ・確認のみを選べます。
 - **設定の変更**: Blocks の「{connection}」（{block.get_block_type_name()}）を開き、\
 Edit で変更します。スケジュールを変えたときは、そのあとに `app-connect deploy {connection}` を\
 実行します。
@@ -137,6 +137,7 @@ TITLES = {
     "connection": "接続",
     "mode": "処理の範囲",
     "record_key": "1件の場合のコード",
+    "record_keys": "エラー明細のみの場合のレコードの番号",
     "dry_run": "確認のみ（送信しない）",
 }
 """Titles of the run form. Prefect drops those of a flow's parameters, so they are put in here."""

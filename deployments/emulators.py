@@ -19,7 +19,7 @@ import uvicorn
 from connectors.bugyo.emulator import BugyoEmulator
 from connectors.kintone.emulator import KintoneEmulator
 from connectors.kit.emulator import Emulator
-from deployments import sample
+from deployments import sample, sample_slips
 from deployments.stack.settings import StackSettings
 
 SAMPLE_EPOCH = datetime(2026, 10, 1, 0, 0, tzinfo=UTC)
@@ -38,6 +38,13 @@ def kintone_emulator(count: int = sample.COUNT) -> KintoneEmulator:
     )
     for number, record in enumerate(sample.customers(count)):
         emulator.seed(sample.APP_ID, [record], updated_at=SAMPLE_EPOCH + timedelta(minutes=number))
+    emulator.add_app(
+        sample_slips.APP_ID,
+        sample_slips.APP_NAME,
+        sample_slips.FIELDS,
+        tokens={DEMO_API_TOKEN: {"view"}},
+    )
+    emulator.seed(sample_slips.APP_ID, sample_slips.slips(), updated_at=SAMPLE_EPOCH)
     return emulator
 
 
@@ -52,10 +59,16 @@ class Books:
     def load(self) -> None:
         """Put back what an earlier emulator held."""
         if self._path.exists():
-            for tenant, held in orjson.loads(self._path.read_bytes()).items():
-                book = self._emulator.customers.get(tenant)
-                if book is not None:
-                    book.restore(held)
+            held = orjson.loads(self._path.read_bytes())
+            # Before there were slips, the file held customers only.
+            customers, journals = held.get("customers", held), held.get("journals", {})
+            for books, kept in (
+                (self._emulator.customers, customers),
+                (self._emulator.journals, journals),
+            ):
+                for tenant, content in kept.items():
+                    if tenant in books:
+                        books[tenant].restore(content)
         self._saved = self._versions()
 
     def save(self) -> None:
@@ -63,14 +76,18 @@ class Books:
         versions = self._versions()
         if versions == self._saved:
             return
-        content = {tenant: book.dump() for tenant, book in self._emulator.customers.items()}
+        content = {
+            "customers": {t: book.dump() for t, book in self._emulator.customers.items()},
+            "journals": {t: book.dump() for t, book in self._emulator.journals.items()},
+        }
         draft = self._path.with_suffix(".new")
         draft.write_bytes(orjson.dumps(content))
         draft.replace(self._path)
         self._saved = versions
 
     def _versions(self) -> Mapping[str, int]:
-        return {tenant: book.imports for tenant, book in self._emulator.customers.items()}
+        customers = {t: book.imports for t, book in self._emulator.customers.items()}
+        return {**customers, **{f"{t}/gl": b.version for t, b in self._emulator.journals.items()}}
 
     async def keep(self) -> None:
         """`save` now and then, until cancelled."""

@@ -12,17 +12,20 @@ What happens when something dies:
 
 - a run is killed: reported Crashed at once;
 - Cancel: the run is asked to stop (``finally`` blocks run), killed after 30 s, Cancelled;
-- the worker is stopped: runs may finish for ``drain_seconds``, are then asked to stop, and killed
-  after ``kill_seconds``; either way they end Crashed, and the next run settles what they left;
+- the worker is stopped: no run is taken any more; those at work may finish for ``drain_seconds``,
+  are then asked to stop, and killed after ``kill_seconds``. A run that is asked to stop sends
+  nothing more, waits for the answer that is due, writes it and ends as 中断
+  (`flows.engine.signals`). A second SIGTERM kills them;
 - the worker is killed: its runs notice, stop in the same way and report themselves. A run whose
-  worker is dead can neither be cancelled nor be reported, so it must not go on writing.
+  worker is dead can neither be cancelled nor be reported, so it must not go on writing;
+- nobody is left to report a run: `deployments.aftercare`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
-import socket
 import sys
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -31,20 +34,10 @@ from uuid import UUID
 
 import anyio
 import anyio.abc
-import psutil
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    WorkPoolFilter,
-    WorkPoolFilterName,
-)
-from prefect.client.schemas.objects import StateType
 from prefect.exceptions import InfrastructureNotFound
 from prefect.flows import load_flow_from_flow_run
 from prefect.runner._flow_run_executor import FlowRunExecutorContext
 from prefect.runner._process_manager import ProcessHandle
-from prefect.states import Crashed
 from prefect.workers.base import (
     BaseJobConfiguration,
     BaseVariables,
@@ -52,6 +45,7 @@ from prefect.workers.base import (
     BaseWorkerResult,
 )
 
+from deployments.aftercare import attend, keep_attending, place
 from deployments.stack.run_child import execute_flow_run
 
 if TYPE_CHECKING:
@@ -62,7 +56,6 @@ PRELOAD = "deployments.stack.preload"
 
 _POLL_SECONDS = 0.05
 _STOPPED = "ワーカーが停止したため、処理を中断しました。"
-_LOST = "ワーカーと処理が同時に停止しました（電源断など）。次回の処理が続きを行います。"
 
 
 def _warm_context() -> BaseContext:
@@ -195,19 +188,6 @@ async def _polled_to_end(process: BaseProcess) -> None:
         await anyio.sleep(_POLL_SECONDS)
 
 
-def _infrastructure(pid: int) -> str:
-    """What Prefect keeps as the place of a run: the machine and the process."""
-    return f"{socket.gethostname()}:{pid}"
-
-
-def _alive(pid: int) -> bool:
-    """Whether the process is there and more than a corpse that nobody has collected."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
 class _PidStatus:
     """Hands the place of a started process to the worker's bookkeeping."""
 
@@ -216,7 +196,7 @@ class _PidStatus:
 
     def started(self, value: ProcessHandle | None = None) -> None:
         if value is not None and value.pid is not None:
-            self._outer.started(_infrastructure(value.pid))
+            self._outer.started(place(value.pid))
 
 
 class AppConnectWorker(BaseWorker[BaseJobConfiguration, BaseVariables, AppConnectWorkerResult]):
@@ -245,6 +225,7 @@ class AppConnectWorker(BaseWorker[BaseJobConfiguration, BaseVariables, AppConnec
         self.drain_seconds = float(os.environ.get("APP_CONNECT_DRAIN_SECONDS", "3"))
         self.kill_seconds = float(os.environ.get("APP_CONNECT_KILL_SECONDS", "10"))
         self._executors: FlowRunExecutorContext | None = None
+        self._aftercare: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Warm up, and open what all runs share: one client, one watch for cancellations."""
@@ -257,33 +238,17 @@ class AppConnectWorker(BaseWorker[BaseJobConfiguration, BaseVariables, AppConnec
             await executors.__aexit__(type(exc), exc, exc.__traceback__)
             raise
         self._executors = executors
-        await self._bury_the_dead()
-        return self
-
-    async def _bury_the_dead(self) -> None:
-        """Runs that this machine was at when it lost power, worker and all, end as Crashed.
-
-        Nobody was left to report them, and a run that counts as Running keeps the only slot of
-        its deployment: the next one would wait five minutes for it.
-        """
-        here = f"{socket.gethostname()}:"
-        runs = await self.client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(
-                    type=FlowRunFilterStateType(
-                        any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-                    )
-                )
-            ),
-            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[self._work_pool_name])),
+        await attend(self.client, self._work_pool_name, self.children)
+        self._aftercare = asyncio.create_task(
+            keep_attending(self.client, self._work_pool_name, self.children)
         )
-        for run in runs:
-            place = run.infrastructure_pid or ""
-            if place.startswith(here) and not _alive(int(place.removeprefix(here))):
-                await self.client.set_flow_run_state(run.id, Crashed(message=_LOST))
+        return self
 
     async def __aexit__(self, *exc_info: Any) -> None:  # noqa: PYI036 - as in the base class
         """End the runs first, then what supervised them."""
+        if self._aftercare is not None:
+            self._aftercare.cancel()
+            await asyncio.gather(self._aftercare, return_exceptions=True)
         try:
             await super().__aexit__(*exc_info)
         finally:
@@ -325,7 +290,7 @@ class AppConnectWorker(BaseWorker[BaseJobConfiguration, BaseVariables, AppConnec
             raise RuntimeError("Failed to start flow run process.")
         return AppConnectWorkerResult(
             status_code=execution.status_code,
-            identifier=_infrastructure(execution.handle.pid or 0),
+            identifier=place(execution.handle.pid or 0),
         )
 
     async def drain(self, process: BaseProcess) -> None:
@@ -341,6 +306,11 @@ class AppConnectWorker(BaseWorker[BaseJobConfiguration, BaseVariables, AppConnec
             then()
         await _ended(process)
 
+    def kill_all(self) -> None:
+        """Kill the runs at work: somebody does not want to wait for them."""
+        for process in list(self.children.values()):
+            process.kill()
+
     async def kill_infrastructure(
         self,
         infrastructure_pid: str,
@@ -354,7 +324,7 @@ class AppConnectWorker(BaseWorker[BaseJobConfiguration, BaseVariables, AppConnec
         """
         del configuration
         for process in list(self.children.values()):
-            if _infrastructure(process.pid or 0) == infrastructure_pid:
+            if place(process.pid or 0) == infrastructure_pid:
                 process.terminate()
                 with anyio.move_on_after(grace_seconds):
                     await _polled_to_end(process)

@@ -262,15 +262,23 @@ async def customers_from_kintone(
     mode: ModeName = "差分",
     record_key: str | None = None,
     dry_run: bool = False,
+    record_keys: list[str] = [],  # noqa: B006 (Prefect reads the default for the run form)
 ) -> State[None]:
     """kintone の顧客アプリを、商奉行クラウドの得意先に連携します。
 
     Args:
         connection: 接続（Blocks）の名前です。
-        mode: 差分は前回から変わったデータとエラー明細、全件はすべて、1件は1件だけを処理します。
+        mode: 差分は前回から変わったデータとエラー明細、全件はすべて、1件は1件だけ、
+            エラー明細のみはエラー明細にあるデータだけを処理します。
         record_key: 「1件」のときの得意先コードです。
         dry_run: オンにすると、送る内容を表示するだけで、奉行クラウドには何も送りません。
+        record_keys: 「エラー明細のみ」のときに送るレコードの番号です。空ならすべてを送ります。
     """
     return await run_connector(
-        PIPELINE, connection=connection, mode=mode, record_key=record_key, dry_run=dry_run
+        PIPELINE,
+        connection=connection,
+        mode=mode,
+        record_key=record_key,
+        dry_run=dry_run,
+        record_keys=record_keys,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from datetime import date, datetime
 from typing import Any, Literal
 
 from prefect import State, flow
@@ -25,8 +26,9 @@ from connectors.kit.text import (
     transliterate_cp932,
 )
 from flows.engine import ModeName, Pipeline, Reject, Row, Tools, run_connector, run_name
+from flows.engine.clock import business_date
 from flows.engine.model import Changed
-from flows.parts.journal import FIELDS, HIDDEN, open_journal, slip_row
+from flows.parts.journal import FIELDS, HIDDEN, OPERATIONS, open_journal, slip_row
 from flows.parts.kintone import KintoneSource, kintone_source, open_kintone, text_of
 
 _SIDES = {"debit": "借方", "credit": "貸方"}
@@ -121,7 +123,7 @@ class SlipsFromKintoneConnection(Connection):
     _block_type_name = "接続: 仕訳伝票 kintone→勘定奉行"
     _block_type_slug = "slips-from-kintone"
     _description = "kintone の伝票アプリを、勘定奉行クラウドの仕訳伝票に連携する接続です。"
-    _manual = "kintone"
+    _manual = "kintone-slips"
 
     kintone: KintoneCredentials = Field(
         title="kintone", description="Blocks で先に作成した、kintone の接続情報を選びます。"
@@ -168,7 +170,7 @@ class SlipTransform:
         if not day:
             raise _BadValueError("伝票日付", "伝票日付が空です", "AC-801")
         try:
-            parsed = parse_date(day)
+            parsed = _day(day)
         except ValueError as error:
             raise _BadValueError("伝票日付", str(error)) from None
         rows = record[self._settings.table]["value"] or []
@@ -214,6 +216,21 @@ def _cell(row: Mapping[str, Any], code: str) -> str:
     return text_of(row, code) if code in row else ""
 
 
+def _day(text: str) -> date:
+    """The day of a date field, or that of a date-and-time field (UTC on the wire) in Japan.
+
+    Raises:
+        ValueError: it is no date, or something follows it: cutting that off could be a day wrong.
+    """
+    with contextlib.suppress(ValueError):  # its words are not for a clerk
+        if "T" not in text and len(text) <= len("2026/11/02"):
+            return parse_date(text)
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return business_date(moment)
+    raise ValueError(f"日付ではありません: 「{text[:40]}」")
+
+
 def _code(text: str) -> str:
     return normalise_code(text, width=None)
 
@@ -241,6 +258,7 @@ PIPELINE = Pipeline(
     overlap_seconds=lambda connection: connection.settings.overlap_minutes * 60.0,
     changed=lambda connection: Changed(connection.settings.changed),
     hidden=HIDDEN,
+    operations=OPERATIONS,
 )
 
 
@@ -250,15 +268,23 @@ async def slips_from_kintone(
     mode: ModeName = "差分",
     record_key: str | None = None,
     dry_run: bool = False,
+    record_keys: list[str] = [],  # noqa: B006 (Prefect reads the default for the run form)
 ) -> State[None]:
     """kintone の伝票アプリを、勘定奉行クラウドの仕訳伝票に連携します。
 
     Args:
         connection: 接続（Blocks）の名前です。
-        mode: 差分は前回から変わったデータとエラー明細、全件はすべて、1件は1件だけを処理します。
+        mode: 差分は前回から変わったデータとエラー明細、全件はすべて、1件は1件だけ、
+            エラー明細のみはエラー明細にあるデータだけを処理します。
         record_key: 「1件」のときのレコード番号です。
         dry_run: オンにすると、送る内容を表示するだけで、奉行クラウドには何も送りません。
+        record_keys: 「エラー明細のみ」のときに送るレコードの番号です。空ならすべてを送ります。
     """
     return await run_connector(
-        PIPELINE, connection=connection, mode=mode, record_key=record_key, dry_run=dry_run
+        PIPELINE,
+        connection=connection,
+        mode=mode,
+        record_key=record_key,
+        dry_run=dry_run,
+        record_keys=record_keys,
     )

@@ -98,7 +98,7 @@ class JournalBook:
         if len(rows) > settings.max_rows:
             raise refusal("E0003", f"一度に受け入れできるのは{settings.max_rows}行までです。")
         if settings.slip_import == "sync":
-            return self._import(rows, settings)
+            return self._import(rows, settings, at=time.monotonic())
         key = f"ACCEPT{len(self.jobs) + 1:08}"
         self.jobs[key] = Job(rows, due=time.monotonic() + settings.slip_async_seconds)
         self.version += 1
@@ -124,18 +124,21 @@ class JournalBook:
         with self._at_work:  # a test asks for the books from another thread
             for job in list(self.jobs.values()):
                 if job.outcome is None and job.due <= now:
-                    job.outcome = self._do(job.rows, settings)
+                    # It was done when it was due, whenever somebody asks.
+                    job.outcome = self._do(job.rows, settings, at=job.due)
                     job.rows = []
 
-    def _do(self, rows: list[Any], settings: EmulatorSettings) -> ImportResult | list[Error]:
+    def _do(
+        self, rows: list[Any], settings: EmulatorSettings, *, at: float
+    ) -> ImportResult | list[Error]:
         if settings.slip_result == "failed":
             return [{"code": "E3091", "message": "受入処理に失敗しました。"}]
         try:
-            return self._import(rows, settings)
+            return self._import(rows, settings, at=at)
         except Refusal as refused:
             return refused.errors
 
-    def _import(self, rows: list[Any], settings: EmulatorSettings) -> ImportResult:
+    def _import(self, rows: list[Any], settings: EmulatorSettings, *, at: float) -> ImportResult:
         errors: list[Error] = []
         good: list[list[Row]] = []
         vouchers: set[str] = set()
@@ -153,7 +156,7 @@ class JournalBook:
         if errors and settings.import_mode == "all_or_nothing":
             raise Refusal(errors)
         for part in good:
-            self._store(part, settings)
+            self._store(part, settings, at)
         self.imports += bool(good)
         return ImportResult(rows=len(rows), errors=errors)
 
@@ -180,7 +183,7 @@ class JournalBook:
             return []
         return [{"code": code, "message": message, "rowNo": first, "itemKey": item}]
 
-    def _store(self, rows: list[Row], settings: EmulatorSettings) -> None:
+    def _store(self, rows: list[Row], settings: EmulatorSettings, at: float) -> None:
         header = {code: value for code, value in rows[0].items() if code in HEADER and value}
         header[DATE] = padded(header[DATE])
         if NUMBER not in header:
@@ -189,7 +192,7 @@ class JournalBook:
         self._add(
             StoredSlip(
                 full,
-                visible_at=time.monotonic() + settings.slip_lag_seconds,
+                visible_at=at + settings.slip_lag_seconds,
                 visible_after=self.exports + settings.slip_lag_lookups,
             )
         )

@@ -259,13 +259,18 @@ def operation(name: str) -> Operation:
 
 
 def assumptions(
-    operations: Iterable[str], items: Iterable[str], *, environment: str | None = None
+    operations: Iterable[str],
+    items: Iterable[str],
+    *,
+    of: str = "customer",
+    environment: str | None = None,
 ) -> list[Assumption]:
     """Every unproven statement that a connection depends on.
 
     Args:
         operations: Names of the operations that it calls.
-        items: English field names of the 得意先 items that it sends or reads.
+        items: English field names of the items that it sends or reads.
+        of: The resource whose items these are.
         environment: ``production`` or ``sandbox``; ``None`` = not one of OBC's own.
     """
     found: list[Assumption] = []
@@ -286,14 +291,14 @@ def assumptions(
                 Assumption(name, one.evidence, f"操作のパスは {one.path}", "operations.toml")
             )
         found += [Assumption(name, mark, text, "operations.toml") for mark, text in one.unproven]
-    customer = resource("customer")
+    registry = resource(of)
     for name in items:
-        item = customer.by_field[name]
+        item = registry.by_field[name]
         unit = "半角" if item.unit == "half" else ""
         statement = (
             f"記号 {item.code}、桁数 {unit}{item.length}文字、種別 {item.type}（{item.note}）"
         )
         # A verified item still has a length nobody has published: inferred at best.
         mark: Evidence = "I" if item.evidence == "V" else item.evidence
-        found.append(Assumption(item.label, mark, statement, "customer.csv"))
+        found.append(Assumption(item.label, mark, statement, f"{of}.csv"))
     return found

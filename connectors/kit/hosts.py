@@ -45,6 +45,7 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 # Public by the registries and all the same a cloud's inside: Azure's metadata and DNS service.
 _INSIDE = frozenset({ipaddress.ip_address("168.63.129.16")})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_HOST = re.compile(r"[a-z0-9._:-]+")
 _PATTERN = re.compile(r"(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)+")
 
 
@@ -91,6 +92,8 @@ def origin_of(url: str, hosts: Iterable[str]) -> Origin:
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
         raise ValueError("not a plain http(s) URL")
     host = parsed.host.lower().removesuffix(".")
+    if not _HOST.fullmatch(host):
+        raise ValueError("not a host name")
     loopback = is_loopback(host)
     if not loopback and (parsed.scheme != "https" or not listed(host, hosts)):
         raise HostRefusedError(host)

@@ -11,8 +11,8 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from connectors.kit.errors import DataError
 from connectors.kit.text import GETA, cp932_problems, to_cp932_twins
@@ -26,26 +26,38 @@ _FORMULA: Final = re.compile("'*[=+\\-@\t\r\n\0＝＋－＠]")
 _PLAIN_NUMBER: Final = re.compile(r"-[0-9][0-9,]*(\.[0-9]+)?")
 
 
-def cp932_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
-    """Rows as a CSV file for Excel, with `UNSHOWN` as an extra last column.
+def cp932_csv(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    unshown: str = UNSHOWN,
+    at: int | None = None,
+) -> bytes:
+    """Rows as a CSV file for Excel, with an extra column for what could not be written.
 
     Args:
         columns: Labels of the columns.
         rows: One text per column each.
+        unshown: Label of the extra column.
+        at: How many columns stand before it, whose characters it does not name: what they say
+            is about the others. ``None`` = it is the last one and names those of all.
 
     Raises:
         ValueError: a row has more or fewer texts than there are columns.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow([*map(_cell, columns), UNSHOWN])
+    place = len(columns) if at is None else at
+    labels = [_cell(label) for label in columns]
+    writer.writerow([*labels[:place], unshown, *labels[place:]])
     for row in rows:
-        unshown = [
+        named = [
             f"{column}: {_named(c)}"
-            for column, text in zip(columns, row, strict=True)
+            for column, text in list(zip(columns, row, strict=True))[at or 0 :]
             for c in cp932_problems(to_cp932_twins(text))
         ]
-        writer.writerow([*map(_cell, row), _cell("、".join(unshown))])
+        cells = [_cell(text) for text in row]
+        writer.writerow([*cells[:place], _cell("、".join(named)), *cells[place:]])
     return out.getvalue().encode("cp932")
 
 
@@ -54,10 +66,16 @@ def _named(character: str) -> str:
     return f"U+{ord(character):04X} {name}".rstrip()
 
 
-def _cell(text: str) -> str:
+def shown(text: str) -> str:
+    """What a person sees of ``text`` in a file of `cp932_csv`, once it was read back."""
     text = to_cp932_twins(text)
     for character in cp932_problems(text):
         text = text.replace(character, GETA)
+    return text
+
+
+def _cell(text: str) -> str:
+    text = shown(text)
     return f"'{text}" if _like_formula(text) else text
 
 
@@ -79,10 +97,21 @@ def read_cp932_csv(data: bytes) -> list[dict[str, str]]:
     Raises:
         DataError: ``AC-807``, the encoding is neither, or a line has more texts than columns.
     """
-    reader = csv.reader(io.StringIO(_decoded(data), newline=""))
-    columns = [_uncell(label) for label in next(reader, [])]
+    return read_table(_decoded(data))
+
+
+def read_table(text: str) -> list[dict[str, str]]:
+    """The same for text that was pasted: a CSV, or cells that were copied in Excel (tabs).
+
+    Raises:
+        DataError: ``AC-807``, a line has more texts than columns.
+    """
+    first = text.partition("\n")[0]
+    delimiter = "\t" if "\t" in first and "," not in first.partition("\t")[0] else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns = [_uncell(label) for label in next(_lines(reader), [])]
     rows: list[dict[str, str]] = []
-    for cells in reader:
+    for cells in _lines(reader):
         if not any(cells):
             continue
         if any(cells[len(columns) :]):
@@ -90,6 +119,13 @@ def read_cp932_csv(data: bytes) -> list[dict[str, str]]:
         texts = [*map(_uncell, cells), *[""] * (len(columns) - len(cells))]
         rows.append(dict(zip(columns, texts, strict=False)))
     return rows
+
+
+def _lines(reader: Any) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error:  # a quotation mark that never ends, for one
+        raise DataError("AC-807", f"CSVの{reader.line_num}行目") from None
 
 
 def _decoded(data: bytes) -> str:

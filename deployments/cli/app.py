@@ -51,8 +51,12 @@ def up(
 @app.command()
 def run(
     connection: Annotated[str, typer.Argument(help="接続の名前です。")],
-    mode: Annotated[str, typer.Option(help="差分 / 全件 / 1件")] = "差分",
+    mode: Annotated[str, typer.Option(help="差分 / 全件 / 1件 / エラー明細のみ")] = "差分",
     key: Annotated[str | None, typer.Option(help="1件のときのコードです。")] = None,
+    record: Annotated[
+        list[str] | None,
+        typer.Option(help="エラー明細のみのときのレコードの番号です（繰り返せます）。"),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="送る内容を表示するだけで、送りません。")
     ] = False,
@@ -68,6 +72,8 @@ def run(
     parameters: dict[str, Any] = {"mode": mode, "dry_run": dry_run}
     if key is not None:
         parameters["record_key"] = key
+    if record:
+        parameters["record_keys"] = record
     raise typer.Exit(
         run_and_wait(
             connection, parameters, tags=(), idempotency_key=idempotency_key, as_json=as_json
@@ -92,15 +98,57 @@ def history(
 def rejects(
     connection: Annotated[str, typer.Argument(help="接続の名前です。")],
     csv: Annotated[
-        Path | None, typer.Option("--csv", help="Excel で開ける CSV（CP932）に書き出します。")
+        Path | None, typer.Option("--csv", help="Excel で直せる CSV（Shift_JIS）に書き出します。")
+    ] = None,
+    corrected: Annotated[
+        Path | None, typer.Option("--import", help="直した CSV を取り込み、送り直します。")
+    ] = None,
+    resend: Annotated[bool, typer.Option("--resend", help="送り直します。")] = False,
+    done: Annotated[
+        bool, typer.Option("--done", help="登録後の変更・取消（AC-811〜813）を対応済みにします。")
+    ] = False,
+    record: Annotated[
+        list[str] | None,
+        typer.Option(help="--resend、--done のレコードの番号です（繰り返せます。省略はすべて）。"),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """エラー明細（まだ連携できていないデータ）を表示します。"""
+    """エラー明細（連携できていないデータ）を表示します。直した CSV の取り込みと再送もします。"""
+    if sum([csv is not None, corrected is not None, resend, done]) > 1:
+        raise typer.BadParameter("--csv、--import、--resend、--done は、どれか1つを指定します。")
     _client_environment()
-    from deployments.cli.books import print_rejects
+    from deployments.cli import rejects as work
 
-    print_rejects(connection, csv, as_json=as_json)
+    if corrected is not None:
+        raise typer.Exit(work.import_and_resend(connection, corrected, as_json=as_json))
+    if resend:
+        raise typer.Exit(work.resend_rejects(connection, record or [], as_json=as_json))
+    if done:
+        work.acknowledge(connection, record or [])
+        return
+    work.print_rejects(connection, csv, as_json=as_json)
+
+
+@app.command()
+def review(
+    connection: Annotated[str, typer.Argument(help="接続の名前です。")],
+    posted: Annotated[
+        list[str] | None,
+        typer.Option(help="登録済みにする伝票のレコードの番号か証憑番号です（繰り返せます）。"),
+    ] = None,
+    resend: Annotated[
+        list[str] | None,
+        typer.Option(help="もう一度送る伝票のレコードの番号か証憑番号です（繰り返せます）。"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """要確認の伝票（登録されたかどうか分からないもの）を表示し、判断を記録します。"""
+    _client_environment()
+    from deployments.cli import rejects as work
+
+    if posted or resend:
+        raise typer.Exit(work.decide(connection, posted or [], resend or [], as_json=as_json))
+    work.print_unclear(connection, as_json=as_json)
 
 
 @app.command()

@@ -1,19 +1,17 @@
-"""処理履歴 and エラー明細 in a terminal: the same words as on the screens."""
+"""処理履歴 in a terminal: the same words as on the screens."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from connectors.kit.tables import cp932_csv
-from flows.engine import history, rejects
+from flows.engine import history
 from flows.engine.clock import jst_text
-from flows.engine.report import HISTORY_COLUMNS, REJECT_COLUMNS, history_line
+from flows.engine.report import HISTORY_COLUMNS, history_line
 from flows.engine.store import Store
 
 STYLES = {"SUCCESS": "green", "一部エラー": "yellow", "ERROR": "red"}
@@ -46,19 +44,3 @@ def print_history(connection: str | None, limit: int, *, as_json: bool) -> None:
                 f"{jst_text(row.started_at)} {row.error['code']} {row.error['title']}: "
                 f"{row.error['happened']}{row.error['safe']}［対処］{steps}"
             )
-
-
-def print_rejects(connection: str, csv: Path | None, *, as_json: bool) -> None:
-    """Print the open rejects of a connection, or write them as a CSV that opens in Excel."""
-    with Store().begin() as db:
-        found = rejects.listed(db, connection)
-    lines = [[r.source_key, r.label, r.code, r.title, r.item, r.reason, r.remedy] for r in found]
-    if csv is not None:
-        csv.write_bytes(cp932_csv(REJECT_COLUMNS, lines))
-        typer.echo(f"{len(lines):,} 件を {csv} に書き出しました。")
-        return
-    if as_json:
-        entries = [dict(zip(REJECT_COLUMNS, line, strict=True)) for line in lines]
-        typer.echo(json.dumps(entries, ensure_ascii=False))
-        return
-    Console().print(table(f"エラー明細（{len(lines):,} 件）", REJECT_COLUMNS, lines))

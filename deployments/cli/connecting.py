@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from blocks import Connection, OAuthBlock
-from connectors.bugyo.registry import assumptions
+from connectors.bugyo.registry import assumptions, resource
 from connectors.kit import AppConnectError, Consent, Masker, SettingsError
 from deployments.catalog import (
     Connector,
@@ -117,8 +117,12 @@ def deploy_connections(names: list[str]) -> int:
 def print_assumptions(name: str, *, as_json: bool) -> None:
     """Print what a connection depends on that nobody has proven yet."""
     connector, connection = asyncio.run(_find(name))
-    fields = connector.pipeline.transformer(connection).fields
-    found = assumptions(("SearchTenant", "ExportCustomer", "ImportCustomer"), fields)
+    pipeline = connector.pipeline
+    fields = pipeline.transformer(connection).fields
+    if pipeline.changed is not None:
+        # A slip's row holds the slip whole: whatever the registry lets through may be sent.
+        fields = tuple(item.field for item in resource(pipeline.entity).items)
+    found = assumptions(pipeline.operations, fields, of=pipeline.entity)
     lines = [[a.evidence, a.subject, a.statement] for a in found]
     columns = ("確度", "対象", "前提")
     if as_json:

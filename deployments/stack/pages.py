@@ -25,7 +25,8 @@ from connectors.kit.errors_page import render as errors_markdown
 FOLDER = Path("v2", "app-connect")
 """Below the UI folder. ``v2`` is the version of the UI that people see."""
 
-MANUAL = "MANUAL.ja.md"
+MANUALS = "MANUAL*.ja.md"
+"""``MANUAL.ja.md`` becomes ``folder.html``, ``MANUAL.slips.ja.md`` ``folder-slips.html``."""
 LOGO = "logo.svg"
 
 _PAGE = """<!doctype html>
@@ -71,9 +72,10 @@ def publish(ui_dir: Path) -> None:
     for folder in sorted(Path(next(iter(connectors.__path__))).iterdir()):
         if (logo := folder / LOGO).is_file():
             shutil.copyfile(logo, target / f"{folder.name}.svg")
-        if (manual := folder / MANUAL).is_file():
+        for manual in sorted(folder.glob(MANUALS)):
             page = render(manual, target / "images")
-            (target / f"{folder.name}.html").write_text(page, "utf-8")
+            variant = manual.name.removeprefix("MANUAL").removesuffix(".ja.md").replace(".", "-")
+            (target / f"{folder.name}{variant}.html").write_text(page, "utf-8")
     (target / ERRORS_PAGE).write_text(render_errors(), "utf-8")
 
 

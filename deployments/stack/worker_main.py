@@ -14,16 +14,38 @@ import argparse
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 
-async def work(pool: str, limit: int | None, ready_file: Path | None) -> None:
+class Stopper:
+    """What a signal does: the first lets the runs drain, the second kills them."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.kill: Callable[[], None] = lambda: None
+        self._stopping = False
+
+    def __call__(self) -> None:
+        """Called for each signal."""
+        if self._stopping:
+            self.kill()
+            return
+        self._stopping = True
+        if self.task is not None:
+            self.task.cancel()
+
+
+async def work(
+    pool: str, limit: int | None, ready_file: Path | None, stopper: Stopper | None = None
+) -> None:
     """Wait for the server, then run flows from ``pool`` until cancelled.
 
     Args:
         pool: Name of the work pool; made when it does not exist.
         limit: How many runs at a time; ``None`` = no limit.
         ready_file: Written when the worker has started polling.
+        stopper: Told how to kill the runs.
     """
     import httpx
     from prefect.settings import get_current_settings
@@ -47,6 +69,8 @@ async def work(pool: str, limit: int | None, ready_file: Path | None) -> None:
             ready_file.write_text(str(os.getpid()), "ascii")
 
     worker = AppConnectWorker(work_pool_name=pool, name=f"{pool}-{os.getpid()}", limit=limit)
+    if stopper is not None:
+        stopper.kill = worker.kill_all
     await worker.start(printer=started)
 
 
@@ -61,10 +85,14 @@ def main() -> None:
     arguments = parser.parse_args()
 
     async def until_stopped() -> None:
-        task = asyncio.ensure_future(work(arguments.pool, arguments.limit, arguments.ready_file))
+        stopper = Stopper()
+        task = asyncio.create_task(
+            work(arguments.pool, arguments.limit, arguments.ready_file, stopper)
+        )
+        stopper.task = task
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
+            loop.add_signal_handler(number, stopper)
         try:
             await task
         except asyncio.CancelledError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -121,7 +122,7 @@ def opened(run: RunContext, stage: str, pages: list[Staged]) -> tuple[Batch, lis
             unique[row[0]] = row
             batch.page_of[row[0]] = page.seq
     if stage == staging.ROWS:
-        batch.again = {key for key in unique if any(key in keys for keys in run.recent)}
+        batch.again = set().union(*(unique.keys() & keys for keys in run.recent))
         batch.repeated += len(batch.again)
         run.recent.append(set(unique))
     return batch, list(unique.values())
@@ -135,6 +136,25 @@ def refused(run: RunContext, row: Prepared, refusal: RowRefusal) -> Reject:
         item=refusal.item,
         label=label_of(run, row),
         reason=f"奉行クラウドのメッセージ: {refusal.message or refusal.vendor_code or '(なし)'}",
+        remedy=_remedy(refusal),
+    )
+
+
+_CLOSED = re.compile("締め|締切|締日")
+"""In a refusal's message: the date is in a period that is closed."""
+_PERIOD = re.compile("[（(]([^（）()]*まで)[）)]")
+
+
+def _remedy(refusal: RowRefusal) -> str:
+    """What to do about it, where more can be said than "follow the message"; else empty."""
+    if not _CLOSED.search(refusal.message):
+        return ""
+    period = _PERIOD.search(refusal.message)
+    named = f"締め済みの期間（{period[1]}）" if period else "締め済みの期間"
+    return (
+        f"元データの日付を{named}より後に直す、"
+        f"または経理の責任者に頼んで奉行クラウドで{named}の締めを解除する"
+        " → 次回の処理（または手動実行）が自動で送り直します"
     )
 
 

@@ -6,10 +6,9 @@ Nothing here knows Prefect: what a person sees of a run, and how its stages are 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -19,11 +18,22 @@ from sqlalchemy import text
 
 from connectors.kit import AppConnectError, FaultError, Masker, SettingsError, WaitError
 from flows.engine import history, points, rejects, staging
+from flows.engine.brake import Brake, in_flight, lapse_is_a_stop
 from flows.engine.clock import now
 from flows.engine.collecting import fewer_collections
 from flows.engine.context import Planned, Report, RunContext
 from flows.engine.lease import lease
-from flows.engine.ledger import PENDING, POSTED, REJECTED, UNCLEAR, UNSENT, Ledger, reversal_entity
+from flows.engine.ledger import (
+    PENDING,
+    POSTED,
+    REJECTED,
+    UNCLEAR,
+    UNSENT,
+    Ledger,
+    assert_fence,
+    reversal_entity,
+)
+from flows.engine.missed import Newer, make_way, not_needed
 from flows.engine.model import Counts, Mode, Result, RunHandle, Trigger, Window
 from flows.engine.opening import load_connection, secrets_of
 from flows.engine.pipeline import Pipeline, Tools
@@ -47,9 +57,11 @@ class Order:
         trigger: 実行種別.
         mode: What is read.
         record_key: Key of the one record (`Mode.ONE`).
+        record_keys: Source keys of the rejects that are sent again (`Mode.REJECTS`); empty = all.
         dry_run: Show what would be sent, send nothing, keep no books but the history.
         started_at: Its business date is that of this moment, however long it takes.
-        deadline: By when it ends, whatever happens; ``None`` = no limit.
+        deadline: After how long it ends, whatever happens; ``None`` = no limit.
+        scheduled_for: Of a scheduled run: the time that it is meant for.
     """
 
     run_id: UUID
@@ -60,6 +72,8 @@ class Order:
     dry_run: bool = False
     started_at: datetime = field(default_factory=now)
     deadline: timedelta | None = None
+    record_keys: tuple[str, ...] = ()
+    scheduled_for: datetime | None = None
 
 
 class Surface(Protocol):
@@ -103,6 +117,8 @@ async def execute(
     surface: Surface,
     *,
     load_block: Callable[[Pipeline[Any], str], Any] = load_connection,
+    brake: Brake | None = None,
+    newer: Newer | None = None,
 ) -> Ending:
     """Run a connector once; every failure is an ending, never an exception.
 
@@ -111,26 +127,23 @@ async def execute(
         order: What is to be run.
         surface: Shows it.
         load_block: Loads the connection (awaited).
+        brake: Ends it early; whoever pulls it says why.
+        newer: Asked by a scheduled run before it begins; see `Newer`.
     """
+    brake = brake or Brake()
     masker = Masker()
     row: RunRow | None = None
     store: Store | None = None
     try:
         store = Store()
         row = _open(store, pipeline, order)
-        block = await load_block(pipeline, order.connection)
-        masker.add(*secrets_of(block))
-        if order.mode is Mode.ONE and not (order.record_key or "").strip():
-            raise SettingsError("AC-205", f"「1件」では{pipeline.key_label}を指定します")
-        limit = order.deadline.total_seconds() if order.deadline else None
-        try:
-            async with asyncio.timeout(limit) as timer:
-                return await _run(store, row, pipeline, block, masker, order, surface)
-        except TimeoutError:
-            if not timer.expired():
-                raise
-            hours = (limit or 0) / 3600
-            raise FaultError("AC-604", f"{hours:.1f} 時間") from None
+        async with brake.over(order.deadline):
+            await make_way(order.scheduled_for, newer)
+            block = await load_block(pipeline, order.connection)
+            masker.add(*secrets_of(block))
+            if order.mode is Mode.ONE and not (order.record_key or "").strip():
+                raise SettingsError("AC-205", f"「1件」では{pipeline.key_label}を指定します")
+            return await _run(store, row, pipeline, block, masker, order, surface, brake)
     except AppConnectError as error:
         problem = error
     except Exception as error:  # noqa: BLE001 (the last line: a clerk never reads a traceback)
@@ -162,6 +175,7 @@ def _open(store: Store, pipeline: Pipeline[Any], order: Order) -> RunRow:
             mode=order.mode,
             dry_run=order.dry_run,
             started_at=order.started_at,
+            scheduled_for=order.scheduled_for,
         )
 
 
@@ -173,10 +187,13 @@ async def _run(
     masker: Masker,
     order: Order,
     surface: Surface,
+    brake: Brake,
 ) -> Ending:
-    async with lease(store, row.connection, row.id) as held:
+    async with lease(store, row.connection, row.id, order.deadline) as held, lapse_is_a_stop():
+        brake.engage(held, lambda: store.do(in_flight, row.connection, row.id))
         with store.session() as session:
             history.mark_interrupted(session, row.connection, current=row.id)
+        await store.do(not_needed, row.id, row.connection, order.scheduled_for)
         tools = Tools(masker, Vault(store))
         async with contextlib.AsyncExitStack() as stack:
             run = RunContext(
@@ -200,15 +217,25 @@ async def _run(
             _resume(run, row)
             if not run.dry_run:
                 await settle(run)
-            run.window = await window_of(run, block, order.record_key)
+            run.window = await window_of(run, block, order.record_key, order.record_keys)
             with fewer_collections():
                 await surface.stages(run)
             if run.error is not None:
                 raise run.error
             points.reached("before-watermark")
-            result, counts = await store.do(close, run, row)
+            result, counts = await store.do(_close_held, run, row)
             message = preview_prefix(row) + counts.sentence()
             return Ending(result, message, row, counts, planned=run.planned)
+
+
+def _close_held(db: Any, run: RunContext, row: RunRow) -> tuple[Result, Counts]:
+    """Only who holds the lease may say that it ended well: others have closed it otherwise.
+
+    Raises:
+        WaitError: ``AC-601``, the lease is lost.
+    """
+    assert_fence(db, row.connection, row.id, run.lease.fence)
+    return close(db, run, row)
 
 
 def preview_prefix(row: RunRow) -> str:
@@ -228,17 +255,23 @@ def _resume(run: RunContext, row: RunRow) -> None:
         )
 
 
-async def window_of(run: RunContext, block: Any, record_key: str | None) -> Window:
+async def window_of(
+    run: RunContext, block: Any, record_key: str | None, record_keys: Sequence[str] = ()
+) -> Window:
     """What the run has to read: since the watermark, and whatever is not settled, of any age."""
     connection, entity = run.handle.connection, run.pipeline.entity
     run.open_rejects = await run.store.do(rejects.open_keys, connection, entity)
     if run.mode is Mode.ONE:
         return Window(Mode.ONE, key=(record_key or "").strip())
-    open_keys = [*run.open_rejects, *[h for h in run.open_rejects.values() if h]]
+    open_keys = {*run.open_rejects, *[h for h in run.open_rejects.values() if h]}
     for state in (UNSENT, PENDING, UNCLEAR):
         rows = await run.store.do(run.ledger.in_state, state)
-        open_keys += [known.source_key for known in rows]
-    retry = tuple(dict.fromkeys(open_keys))
+        open_keys.update([known.source_key for known in rows])
+    if run.mode is Mode.REJECTS and record_keys:
+        # What went through meanwhile is not open any more: pressing twice reads nothing twice.
+        open_keys &= _with_holders(record_keys, run.open_rejects)
+    # Always in the same order: a source that is read on after a crash counts on it.
+    retry = tuple(sorted(open_keys, key=lambda key: (len(key), key)))
     since = None
     if run.mode is Mode.INCREMENTAL:
         with run.store.session() as session:
@@ -246,6 +279,11 @@ async def window_of(run: RunContext, block: Any, record_key: str | None) -> Wind
         if mark is not None:
             since = mark - timedelta(seconds=run.pipeline.overlap_seconds(block))
     return Window(run.mode, since=since, retry=retry)
+
+
+def _with_holders(keys: Sequence[str], holders: Mapping[str, str | None]) -> set[str]:
+    """The keys, and the records that hold the codes which these rejects want."""
+    return {*keys, *[holder for key in keys if (holder := holders.get(key))]}
 
 
 def close(db: Any, run: RunContext, row: RunRow) -> tuple[Result, Counts]:
@@ -263,7 +301,8 @@ def close(db: Any, run: RunContext, row: RunRow) -> tuple[Result, Counts]:
         if run.mode is not Mode.ONE:
             _let_go(db, run)
         # Beyond what was seen, and beyond the source's own clock, nothing is known to be handled.
-        if run.mode is not Mode.ONE and run.newest is not None and not counts.pending:
+        whole = run.mode in (Mode.INCREMENTAL, Mode.FULL)
+        if whole and run.newest is not None and not counts.pending:
             history.set_watermark(db, row.connection, min(run.newest, run.server_time or now()))
         open_ends = counts.rejected or counts.pending or counts.vanished
         result = Result.PARTIAL if open_ends else Result.SUCCESS
@@ -351,7 +390,7 @@ async def _end_with_error(
     return Ending(result, str(error), row, counts, error)
 
 
-SKIPS = frozenset({"AC-601", "AC-605"})
+SKIPS = frozenset({"AC-601", "AC-605", "AC-606"})
 """Errors that mean: this run was not needed."""
 
 

@@ -87,6 +87,7 @@ async def _sort_changed(
     entries = {row[0]: entry for row, entry in changed}
     for row, reversal in await reversals(run, changed):
         if isinstance(reversal, Reject):
+            batch.observed[row[0]] = row[2]  # so that a person can say that it is dealt with
             batch.rejected.append(reversal)
         elif reversal is None:
             batch.waiting.append(row[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,25 @@ from flows.engine.model import Counts, Mode, Result, Trigger
 from flows.engine.store import ConnectionRow, RunRow
 
 _INTERRUPTED = "中断"
+_ENDED_WELL = text(
+    "SELECT scheduled_for, started_at, ended_at FROM run WHERE connection = :connection "
+    "AND id <> :id AND scheduled_for >= :moment AND result IN ('SUCCESS', '一部エラー') "
+    "AND NOT dry_run ORDER BY scheduled_for LIMIT 1"
+)
+_LAPSED = text(
+    "SELECT r.id, r.connection, r.started_at, c.lease_owner FROM run r "
+    "JOIN connection c ON c.name = r.connection WHERE r.result IS NULL AND "
+    "CASE WHEN c.lease_owner = r.id THEN c.lease_expires <= clock_timestamp() "
+    "ELSE r.started_at < clock_timestamp() - make_interval(secs => :patience) END "
+    "FOR UPDATE OF c SKIP LOCKED"
+)
+_EVICT = text(
+    "UPDATE connection SET lease_owner = NULL, lease_expires = NULL, fence = fence + 1 "
+    "WHERE name = :connection AND lease_owner = :run"
+)
+_PATIENCE = 600.0
+"""Seconds after which a run that is not at work is given up: it waits for a lease for a minute."""
+
 _SAVE = text(
     "UPDATE run SET extracted = :extracted, created = :created, updated = :updated, "
     "unchanged = :unchanged, rejected = :rejected, pending = :pending, vanished = :vanished, "
@@ -36,6 +56,7 @@ def open_run(
     mode: Mode,
     dry_run: bool,
     started_at: datetime,
+    scheduled_for: datetime | None = None,
 ) -> RunRow:
     """Write the run's row, or reopen it when Prefect runs the same flow run again.
 
@@ -64,6 +85,7 @@ def open_run(
             dry_run=dry_run,
             business_date=business_date(started_at),
             started_at=started_at,
+            scheduled_for=scheduled_for,
         )
         session.add(row)
     else:
@@ -82,13 +104,55 @@ def mark_interrupted(session: Session, connection: str, *, current: UUID) -> lis
         )
     ).all()
     for row in stale:
-        error = FaultError("AC-602", f"{jst_text(row.started_at)} に始まった処理")
-        row.result = Result.ERROR
-        row.ended_at = now()
-        row.error = error.as_dict()
-        row.message = f"{_INTERRUPTED}: {error.happened}"
+        for name, value in _interruption(row.started_at).items():
+            setattr(row, name, value)
         session.add(row)
     return [row.id for row in stale]
+
+
+def _interruption(started_at: datetime) -> dict[str, Any]:
+    error = FaultError("AC-602", f"{jst_text(started_at)} に始まった処理")
+    return {
+        "result": Result.ERROR,
+        "ended_at": max(now(), started_at),
+        "error": error.as_dict(),
+        "message": f"{_INTERRUPTED}: {error.happened}",
+    }
+
+
+def mark_lapsed(db: Connection) -> list[UUID]:
+    """Close runs whose lease has lapsed, of every connection; a worker asks now and then.
+
+    Their lease is taken from them in the same transaction: should such a run only have been
+    frozen, it can write nothing after this.
+
+    Returns:
+        The runs that are 中断 from now on.
+    """
+    found = db.execute(_LAPSED, {"patience": _PATIENCE}).all()
+    for run, connection, started_at, owner in found:
+        if owner == run:
+            db.execute(_EVICT, {"connection": connection, "run": run})
+        db.execute(
+            update(RunRow)
+            .where(col(RunRow.id) == run, col(RunRow.result).is_(None))
+            .values(**_interruption(started_at))
+        )
+    return [row[0] for row in found]
+
+
+def ended_well_since(
+    db: Connection, run_id: UUID, connection: str, moment: datetime
+) -> tuple[datetime, datetime, datetime] | None:
+    """The scheduled run for ``moment`` or later, other than ``run_id``, that ended well.
+
+    Returns:
+        The time that it was meant for, its start and its end; ``None`` = there is none.
+    """
+    row = db.execute(
+        _ENDED_WELL, {"connection": connection, "id": run_id, "moment": moment}
+    ).first()
+    return None if row is None else (row[0], row[1], row[2])
 
 
 def save_counts(db: Connection, run_id: UUID, counts: Counts, **more: Any) -> None:
@@ -131,7 +195,14 @@ def close_run(
 ) -> None:
     """Write how the run ended."""
     save_counts(
-        db, run_id, counts, result=result, ended_at=now(), message=message, error=_storable(error)
+        db,
+        run_id,
+        counts,
+        result=result,
+        # A clock that was set back must not end a run before it began.
+        ended_at=func.greatest(col(RunRow.started_at), now()),
+        message=message,
+        error=_storable(error),
     )
 
 
@@ -141,6 +212,12 @@ def _storable(error: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
     storable: dict[str, Any] = orjson.loads(orjson.dumps(error).replace(b"\\u0000", b""))
     return storable
+
+
+def ended(session: Session, runs: Sequence[UUID]) -> list[RunRow]:
+    """Those of ``runs`` that have ended."""
+    query = select(RunRow).where(col(RunRow.id).in_(runs), col(RunRow.result).is_not(None))
+    return list(session.exec(query).all())
 
 
 def recent(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from types import ModuleType
 from uuid import UUID
 
@@ -228,7 +229,7 @@ async def _take_back(run: RunContext, batch: Batch) -> None:
             shown = each.black[0] if each.black else each.red
             rejected = refused(run, shown, refusal)
             words = f"赤伝票が登録できませんでした。{rejected.reason}"
-            reject = Reject(each.source_key, "AC-806", rejected.item, rejected.label, words)
+            reject = replace(rejected, source_key=each.source_key, reason=words)
             if each.black is None:
                 batch.vanished += 1
             (batch.rejected if each.black else batch.doubts).append(reject)

@@ -21,6 +21,8 @@ class Mode(enum.StrEnum):
     """Every record of the source."""
     ONE = "1件"
     """The record with one key."""
+    REJECTS = "エラー明細のみ"
+    """Records that could not be posted, all of them or some, and nothing else."""
 
 
 class Trigger(enum.StrEnum):
@@ -146,7 +148,8 @@ class Window:
         mode: See `Mode`.
         since: Read records modified at or after this moment (the overlap is already in it).
         key: The one record asked for (`Mode.ONE`).
-        retry: Source keys of open rejects and their holders, to be read whatever their age.
+        retry: Source keys of open rejects and their holders, to be read whatever their age; in
+            `Mode.REJECTS` they are everything that is read.
     """
 
     mode: Mode

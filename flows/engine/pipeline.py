@@ -157,6 +157,7 @@ class Pipeline(Generic[C]):
         changed: Of documents: what happens when a record changes after it was posted. ``None`` =
             what is moved are masters, upserted by key.
         hidden: Fields that no person reads, left out of previews.
+        operations: Names of the 奉行クラウド operations that it calls, for ``bugyo check``.
     """
 
     connector: str
@@ -171,3 +172,4 @@ class Pipeline(Generic[C]):
     overlap_seconds: Callable[[C], float]
     changed: Callable[[C], Changed] | None = None
     hidden: frozenset[str] = frozenset()
+    operations: tuple[str, ...] = ("SearchTenant", "ExportCustomer", "ImportCustomer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -25,12 +26,13 @@ from prefect.runtime import flow_run as runtime
 from sqlalchemy import Connection, text
 
 from connectors.kit import AppConnectError
-from connectors.kit.tables import cp932_csv
 from flows.engine import history, rejects, staging
 from flows.engine.clock import JST, now, span_text
 from flows.engine.context import Planned
 from flows.engine.model import Counts, Result, Trigger
 from flows.engine.pipeline import Pipeline
+from flows.engine.reject_csv import WORDS as REJECT_COLUMNS
+from flows.engine.reject_csv import write as rejects_csv
 from flows.engine.store import RunRow, Store
 
 EXPORT_VARIABLE = "APP_CONNECT_EXPORT_DIR"
@@ -42,10 +44,13 @@ RESULT_ROWS = 20
 PROGRESS_AFTER_SECONDS = 2.0
 """A run that is over by then needs no progress page."""
 
+_PAGE_SECONDS = 20.0  # Prefect's client knocks for a minute and more when nobody answers
+_PROGRESS_SECONDS = 5.0
+_QUIET_SECONDS = 60.0
+
 TABLE_ROWS = 200
 """Rows of a table artifact; the CSV has all of them."""
 
-REJECT_COLUMNS = ("レコード", "対象", "エラーコード", "エラー", "項目", "理由", "対処")
 HISTORY_COLUMNS = (
     "サービス名",
     "処理時間（開始 - 終了）",
@@ -84,7 +89,8 @@ def run_name(pipeline: Pipeline[Any]) -> Callable[[], str]:
 async def _tolerant(what: str) -> Any:
     """A page that cannot be written never changes how a run ends: the store has it all."""
     try:
-        yield
+        async with asyncio.timeout(_PAGE_SECONDS):
+            yield
     except Exception as error:  # noqa: BLE001 (Prefect's client raises many kinds)
         _log.warning("%s was not written: %s", what, type(error).__name__)
 
@@ -93,21 +99,28 @@ def progress_report(connection: str) -> Callable[[str, int, int | None], Awaitab
     """Shows how far a run is, as one progress artifact; created when there is something to show."""
     artifact: UUID | None = None
     started = time.monotonic()
+    quiet_until = 0.0
 
     async def report(stage: str, done: int, total: int | None) -> None:
-        nonlocal artifact
+        nonlocal artifact, quiet_until
         percent = min(100.0, done / total * 100) if total else 0.0
         words = f"{stage} {done:,}" + (f" / {total:,} 件" if total else " 件")
         _log.info(words)
         if artifact is None and time.monotonic() - started < PROGRESS_AFTER_SECONDS:
             return
+        if time.monotonic() < quiet_until:
+            return
+        # The run waits for this: while Prefect does not answer, it is asked once a minute.
+        quiet_until = time.monotonic() + _QUIET_SECONDS
         async with _tolerant("progress"):
-            if artifact is None:
-                artifact = await acreate_progress_artifact(
-                    progress=percent, key=f"progress-{connection}", description=words
-                )
-            else:
-                await aupdate_progress_artifact(artifact, percent, description=words)
+            async with asyncio.timeout(_PROGRESS_SECONDS):
+                if artifact is None:
+                    artifact = await acreate_progress_artifact(
+                        progress=percent, key=f"progress-{connection}", description=words
+                    )
+                else:
+                    await aupdate_progress_artifact(artifact, percent, description=words)
+            quiet_until = 0.0
 
     return report
 
@@ -183,8 +196,12 @@ async def show_rejects(store: Store, row: RunRow, entity: str) -> Path | None:
     found = await store.do(rejects.listed, row.connection, run=row.id)
     if not found:
         return None
-    lines = [[r.source_key, r.label, r.code, r.title, r.item, r.reason, r.remedy] for r in found]
-    path = _export(f"{row.connection}-{entity}-{row.id}.csv", REJECT_COLUMNS, lines)
+    lines = [r.words for r in found]
+    path = None
+    if os.environ.get(EXPORT_VARIABLE):
+        full = await store.do(rejects.lines, row.connection, run=row.id)
+        data = rejects_csv(row.connection, full)
+        path = _export(f"{row.connection}-{entity}-{row.id}.csv", data)
     more = f"（先頭 {TABLE_ROWS} 件）" if len(lines) > TABLE_ROWS else ""
     where = f"（CSV: {path}）" if path else ""
     async with _tolerant("エラー明細"):
@@ -196,7 +213,7 @@ async def show_rejects(store: Store, row: RunRow, entity: str) -> Path | None:
     return path
 
 
-def _export(name: str, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> Path | None:
+def _export(name: str, data: bytes) -> Path | None:
     folder = os.environ.get(EXPORT_VARIABLE)
     if not folder:
         return None
@@ -204,7 +221,7 @@ def _export(name: str, columns: Sequence[str], lines: Sequence[Sequence[str]]) -
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
-        path.write_bytes(cp932_csv(columns, lines))
+        path.write_bytes(data)
     except OSError as error:
         _log.warning("The CSV was not written: %s", error.strerror)
         return None

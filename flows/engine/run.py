@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, cast
 
 from prefect import State, task
@@ -18,13 +18,16 @@ from flows.engine import extract as extracting
 from flows.engine import handover, rejects, report, staging
 from flows.engine import load as loading
 from flows.engine import transform as transforming
+from flows.engine.brake import Brake, lapse_is_a_stop, run_limit
 from flows.engine.context import Report, RunContext, current, enter
 from flows.engine.core import Ending, Order, execute, unexpected
-from flows.engine.model import Mode, Result, RunHandle
+from flows.engine.due import newer_due
+from flows.engine.model import Mode, Result, RunHandle, Trigger
 from flows.engine.pipeline import Pipeline
+from flows.engine.signals import drained_by_sigterm
 from flows.engine.store import Store
 
-ModeName = Literal["差分", "全件", "1件"]
+ModeName = Literal["差分", "全件", "1件", "エラー明細のみ"]
 
 
 async def _stage(handle: RunHandle, work: Callable[[RunContext], Awaitable[None]]) -> State[None]:
@@ -32,7 +35,8 @@ async def _stage(handle: RunHandle, work: Callable[[RunContext], Awaitable[None]
     run = current(handle)
     problem: AppConnectError
     try:
-        await work(run)
+        async with lapse_is_a_stop():
+            await work(run)
         return Completed(message=run.counts.sentence())
     except AppConnectError as error:
         problem = error
@@ -119,6 +123,7 @@ async def run_connector(
     mode: ModeName,
     record_key: str | None,
     dry_run: bool,
+    record_keys: Sequence[str] = (),
 ) -> State[None]:
     """The body of every connector flow.
 
@@ -128,6 +133,7 @@ async def run_connector(
         mode: See `Mode`.
         record_key: Key of the one record (``1件``).
         dry_run: Show what would be sent, send nothing, keep no books but the history.
+        record_keys: Source keys of the rejects that are sent again (``エラー明細のみ``).
 
     Returns:
         The state of the run: its name is the 結果, its message says the counts or the error.
@@ -136,20 +142,35 @@ async def run_connector(
     if context is None or context.flow_run is None:
         raise RuntimeError("a connector runs inside its flow")
     flow_run = context.flow_run
+    trigger = report.trigger_of(flow_run.auto_scheduled, flow_run.tags)
+    scheduled = trigger is Trigger.SCHEDULE
     order = Order(
         run_id=flow_run.id,
         connection=connection,
-        trigger=report.trigger_of(flow_run.auto_scheduled, flow_run.tags),
+        trigger=trigger,
         mode=Mode(mode),
         record_key=record_key,
         dry_run=dry_run,
+        record_keys=tuple(key for each in record_keys if (key := each.strip())),
+        deadline=run_limit(),
+        scheduled_for=flow_run.expected_start_time if scheduled else None,
     )
-    ending = await execute(pipeline, order, _PrefectSurface(connection))
-    if ending.error is None:
-        await _show(pipeline, ending)
-        return Completed(name=ending.result, message=ending.message)
-    await _show_error(pipeline, connection, ending)
-    kind = Completed if ending.result is Result.SKIPPED else Failed
+    brake = Brake()
+    with drained_by_sigterm(brake):
+        ending = await execute(
+            pipeline,
+            order,
+            _PrefectSurface(connection),
+            brake=brake,
+            newer=lambda: newer_due(flow_run),
+        )
+        if ending.error is None:
+            # What the store cannot tell any more changes nothing about how the run ended.
+            with contextlib.suppress(AppConnectError):
+                await _show(pipeline, ending)
+        else:
+            await _show_error(pipeline, connection, ending)
+    kind = Completed if ending.error is None or ending.result is Result.SKIPPED else Failed
     return kind(name=ending.result, message=ending.message)
 
 

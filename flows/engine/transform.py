@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import traceback
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,8 +13,9 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from flows.engine import handover, position, rejects, staging
+from flows.engine import corrections, handover, position, rejects, staging
 from flows.engine.context import RunContext
+from flows.engine.corrections import Correction, Corrector
 from flows.engine.handover import Fetched, Handover, ParsedPage, Records
 from flows.engine.model import Reject, Row
 from flows.engine.staging import Staged
@@ -68,18 +70,24 @@ async def transform(run: RunContext) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Converted:
-    """A page as rows and rejects, not stored yet; ``rejected`` counts those before it, too."""
+    """A page as rows and rejects, not stored yet; ``rejected`` counts those before it, too.
+
+    ``stale`` are corrections that a person made of records which have changed since.
+    """
 
     seq: int
     fetched: Fetched | None
     rows: list[Prepared]
     bad: list[tuple[Reject, object]]
     rejected: int
+    stale: list[tuple[str, Correction]]
 
 
 async def _converted(run: RunContext, pages: Handover) -> AsyncGenerator[_Converted, None]:
     first = int(run.position.get("transformed", 0))
     digest = hasher(run.transformer.fields)
+    connection, entity = run.handle.connection, run.pipeline.entity
+    correct = Corrector(await run.store.do(corrections.read, connection, entity))
     done = 0
     async with contextlib.aclosing(_arriving(run, pages)) as arriving:
         async for page in arriving:
@@ -88,9 +96,14 @@ async def _converted(run: RunContext, pages: Handover) -> AsyncGenerator[_Conver
             if page.seq < first:
                 _note_retries(run, [key for key, _ in records])
                 continue
-            rows, bad = _convert(run, records, digest)
+            rows, bad = _convert(run, records, digest, correct)
             run.counts.rejected += len(bad)
-            yield _Converted(page.seq, fetched, rows, bad, run.counts.rejected)
+            stale = list(correct.stale.items())
+            correct.stale.clear()
+            if stale:
+                keys = "、".join(key for key, _ in stale[:20])
+                run.log("元データが変わったため、修正を取り消しました: レコード %s", keys)
+            yield _Converted(page.seq, fetched, rows, bad, run.counts.rejected, stale)
             await run.progress("変換", done)
 
 
@@ -145,14 +158,50 @@ def _note_retries(run: RunContext, keys: Iterable[str]) -> None:
         run.seen_retries.update(set(run.window.retry).intersection(keys))
 
 
+_WRONG_SHAPE = (KeyError, IndexError, TypeError, AttributeError, ValueError)
+"""What a connector's function raises at a record that is not built as its form was: a field is gone
+or holds another kind of value. That record is rejected; the others go on."""
+
+
+def _misshapen(run: RunContext, source_key: str, error: Exception, *, first: bool) -> Reject:
+    # A missing field is a KeyError of its code; other errors may quote a value, and are not shown.
+    name = str(error.args[0]) if isinstance(error, KeyError) and error.args else ""
+    if first:  # of a page: where it happened, once, for the operator
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
+        run.log("元データの形が変わっています: レコード %s（%s）", source_key, where)
+    missing = f"項目「{name}」がありません。" if name and name != "value" else ""
+    return Reject(
+        source_key=source_key,
+        code="AC-807",
+        item=name if missing else "",
+        label=f"レコード {source_key}",
+        reason=f"元データの形が、接続を設定したときと変わっています。{missing}",
+        remedy=(
+            "元のサービスで、項目（フィールド）が削除されたり種類が変わったりしていないかを確かめる"
+            " → 接続の「設定」の項目の対応を直す → 次回の処理（または手動実行）が自動で送り直します"
+        ),
+    )
+
+
 def _convert(
-    run: RunContext, records: Records, digest: Callable[[Sequence[str]], str]
+    run: RunContext,
+    records: Records,
+    digest: Callable[[Sequence[str]], str],
+    correct: Corrector,
 ) -> tuple[list[Prepared], list[tuple[Reject, object]]]:
     convert = run.transformer
     rows: list[Prepared] = []
     bad: list[tuple[Reject, object]] = []
     for source_key, record in records:
-        outcome = convert(source_key, record)
+        try:
+            if source_key in correct.known:
+                corrected = convert(source_key, correct(source_key, record))
+                outcome = correct.noted(source_key, corrected)
+            else:
+                outcome = convert(source_key, record)
+        except _WRONG_SHAPE as error:
+            outcome = _misshapen(run, source_key, error, first=not bad)
         if isinstance(outcome, Row):
             values = list(outcome.values.values())
             rows.append((source_key, outcome.key, digest(values), values))
@@ -175,6 +224,7 @@ def _store(db: Connection, run: RunContext, page: _Converted) -> None:
         staging.put(db, run.run_id, staging.ROWS, page.seq, len(rows), orjson.dumps(rows))
     if not run.dry_run:
         rejects.put(db, run.handle.connection, run.pipeline.entity, run.run_id, bad)
+        corrections.drop(db, run.handle.connection, run.pipeline.entity, page.stale)
     elif bad:
         # A dry run changes no books; its rejects live in its own staged page until it is reported.
         preview = [(r.source_key, r.code, r.item, r.label, r.reason) for r, _ in bad]

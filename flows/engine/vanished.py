@@ -62,8 +62,9 @@ async def _batch(run: RunContext, gone: Sequence[Known], posted: int) -> Batch |
     rows: list[tuple[Prepared, Known]] = [
         ((row.source_key, f"証憑番号 {row.key}", row.content_hash, values), row) for row in gone
     ]
-    for _, reversal in await documents.reversals(run, rows, gone=True):
+    for prepared, reversal in await documents.reversals(run, rows, gone=True):
         if isinstance(reversal, Reject):
+            batch.observed[prepared[0]] = ""
             batch.doubts.append(reversal)
             batch.vanished += 1
         elif reversal is not None:

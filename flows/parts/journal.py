@@ -33,6 +33,14 @@ FIELDS: Final = ("date", "amount", "label", "slip")
 HIDDEN: Final = frozenset({"slip"})
 """What no person reads of them."""
 
+OPERATIONS: Final = (
+    "SearchTenant",
+    "ExportJournalSlip",
+    "ImportJournalSlip",
+    "ImportJournalSlipResult",
+)
+"""What a connector of slips calls."""
+
 VISIBLE_VARIABLE = "APP_CONNECT_BUGYO_VISIBLE_SECONDS"
 """Seconds until a slip that was sent is certainly found by an export; unset = the registry's."""
 

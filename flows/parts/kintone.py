@@ -138,6 +138,9 @@ class KintoneSource:
             key = window.key or ""
             spellings = {key, key.lstrip("0") or "0"}
             return [q.and_(self.condition, q.any_of(self.key_field, sorted(spellings)))]
+        if window.mode is Mode.REJECTS:
+            asked = chunks(window.retry, _RETRY_CHUNK)
+            return [q.and_(self.condition, q.any_of("$id", ids)) for ids in asked]
         if window.since is None:
             return [self.condition]
         moment = window.since.replace(second=0, microsecond=0)
@@ -171,15 +174,32 @@ async def kintone_source(
 
 
 def text_of(record: Mapping[str, Any], code: str) -> str:
-    """The value of a field as text: lists joined, nothing as ``""``."""
+    """The value of a field as text: lists joined, nothing as ``""``.
+
+    Raises:
+        KeyError, TypeError: the field is not there, or holds what is no text (a table).
+    """
     value = record[code]["value"]
     if type(value) is str:
         return value
     if value is None:
         return ""
     if isinstance(value, list):
-        return "、".join(str(item) for item in value)
-    return str(value)
+        return "、".join(_word(item) for item in value)
+    return _word(value)
+
+
+def _word(item: Any) -> str:
+    """One value as text; of a person, a group or a department its name, of a file its name.
+
+    Raises:
+        TypeError: it is something else, e.g. a row of a table.
+    """
+    if isinstance(item, str | int | float):
+        return str(item)
+    if isinstance(item, Mapping) and isinstance(item.get("name"), str):
+        return str(item["name"])
+    raise TypeError("the value is no text")
 
 
 OVERLAP = timedelta(minutes=1)

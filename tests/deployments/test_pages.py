@@ -17,6 +17,7 @@ from deployments.catalog import connectors, register_blocks, run_form
 from deployments.sample import AWKWARD
 from deployments.stack.pages import publish, render
 from flows.customers_from_kintone import CustomerSettings, CustomersFromKintoneConnection
+from flows.slips_from_kintone import SlipSettings
 from tests.conftest import PrefectServer
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +53,18 @@ def test_the_manuals_table_is_the_settings_model() -> None:
         if not str(field.title).endswith(" ←")
     ]
     assert [row[0] for row in rows("設定 |")] == others
+
+
+def test_the_slips_manuals_table_is_the_settings_model() -> None:
+    text = MANUAL.with_name("MANUAL.slips.ja.md").read_text("utf-8")
+    table = re.search(r"^\| 設定 \|.*\n.*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert table
+    rows = [[c.strip() for c in line.strip("|").split("|")[:2]] for line in table[1].splitlines()]
+    wanted = [
+        [str(field.title), "" if field.is_required() else str(field.default) or "（空欄）"]
+        for field in SlipSettings.model_fields.values()
+    ]
+    assert rows == wanted
 
 
 def test_the_manual_says_what_becomes_of_every_awkward_record() -> None:
@@ -120,7 +133,8 @@ def test_quick_run_asks_nothing() -> None:
     form = run_form(connectors()["customers-from-kintone"].flow, "sample")
     assert form.required == []  # the UI opens a dialog otherwise
     assert [field["title"] for field in form.properties.values()] == [
-        *("接続", "処理の範囲", "1件の場合のコード", "確認のみ（送信しない）")
+        *("接続", "処理の範囲", "1件の場合のコード", "確認のみ（送信しない）"),
+        "エラー明細のみの場合のレコードの番号",
     ]
     assert not any("anyOf" in field for field in form.properties.values())
 

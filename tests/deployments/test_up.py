@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from connectors.kit.emulator import free_port
+from deployments.catalog import operations
 from deployments.stack.settings import child_environment
 
 COMMAND = [sys.executable, "-c", "from deployments.cli import main; main()"]

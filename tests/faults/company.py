@@ -12,11 +12,14 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import resource
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 from pydantic import SecretStr
@@ -32,14 +35,16 @@ from connectors.bugyo.emulator import (
 from connectors.bugyo.journal import JournalSlip, unflatten
 from connectors.kintone.emulator import KintoneEmulator
 from connectors.kit.emulator import serve
-from flows.engine import points
+from flows.engine import lease, points
+from flows.engine.brake import Brake, stopped
 from flows.engine.core import Ending, Order, execute
 from flows.engine.model import Mode, Trigger
+from flows.engine.pipeline import Pipeline
 from flows.engine.plain import PlainSurface
 from flows.engine.store import Store, migrate
 from flows.engine.store.database import URL_VARIABLE
 from flows.parts.journal import VISIBLE_VARIABLE
-from flows.slips_from_kintone import PIPELINE, SlipsFromKintoneConnection, SlipSettings
+from flows.slips_from_kintone import PIPELINE, SlipSettings, SlipsFromKintoneConnection
 
 APP = "1"
 TOKEN = "demo-api-token"
@@ -85,10 +90,15 @@ def voucher(yen: int, note: str = "", *, debit: int | None = None) -> dict[str, 
 
 @dataclass(frozen=True)
 class Kill:
-    """End the run's process the ``nth`` time that it reaches ``point``."""
+    """End the run's process the ``nth`` time that it reaches ``point``.
+
+    Attributes:
+        freeze: Stop it there (SIGSTOP) instead, until somebody wakes it (SIGCONT).
+    """
 
     point: str
     nth: int = 1
+    freeze: bool = False
 
 
 @dataclass
@@ -98,7 +108,15 @@ class Company:
     Attributes:
         name: Of the connection.
         records: What the app holds now, by id: (yen, whether it can be posted).
+        tenant: 法人.
+        peak: A file into which a run in a child writes its peak of memory (KiB).
+        lease: Seconds that the lease of a run lasts; 0 = as in the product.
     """
+
+    pipeline: ClassVar[Pipeline[Any]] = PIPELINE
+    operation: ClassVar[str] = "ImportJournalSlip"
+    entity: ClassVar[str] = "journal_slip"
+    fields: ClassVar[dict[str, Any]] = FIELDS
 
     kintone: KintoneEmulator
     bugyo: BugyoEmulator
@@ -108,6 +126,9 @@ class Company:
     changed: str = "報告のみ"
     visible: float = 0.0
     records: dict[int, tuple[int, bool]] = field(default_factory=dict)
+    tenant: str = TENANT
+    peak: str = ""
+    lease: float = 0.0
 
     # --- the ends -----------------------------------------------------------------------------
 
@@ -138,7 +159,7 @@ class Company:
     @property
     def slips(self) -> list[JournalSlip]:
         """What 勘定奉行 holds, visible or not."""
-        book = self.bugyo.journals[TENANT]
+        book = self.bugyo.journals[self.tenant]
         book.run_due(self.bugyo.settings)
         return unflatten(book.rows())
 
@@ -157,7 +178,7 @@ class Company:
 
     # --- runs ---------------------------------------------------------------------------------
 
-    def block(self) -> SlipsFromKintoneConnection:
+    def block(self) -> Any:
         """The connection."""
         kintone_url, bugyo_url = self.urls
         return SlipsFromKintoneConnection(
@@ -169,7 +190,7 @@ class Company:
                 id_url=bugyo_url,
                 subscription_key=SecretStr(DEMO_SUBSCRIPTION_KEY),
                 fixed_token=SecretStr(DEMO_FIXED_TOKEN),
-                tenant_id=TENANT,
+                tenant_id=self.tenant,
             ),
             kintone=KintoneCredentials(
                 subdomain="example", api_token=SecretStr(TOKEN), endpoint=kintone_url
@@ -177,12 +198,13 @@ class Company:
             settings=SlipSettings(app=APP, changed=self.changed),  # type: ignore[arg-type]
         )
 
-    async def _execute(self, order: Order) -> Ending:
-        async def load(*_: Any) -> SlipsFromKintoneConnection:
+    async def _execute(self, order: Order, brake: Brake | None = None) -> Ending:
+        async def load(*_: Any) -> Any:
             return self.block()
 
-        with _environment({URL_VARIABLE: self.database, VISIBLE_VARIABLE: str(self.visible)}):
-            return await execute(PIPELINE, order, PlainSurface(), load_block=load)
+        variables = {URL_VARIABLE: self.database, VISIBLE_VARIABLE: str(self.visible)}
+        with _environment(variables), _lasting(self.lease):
+            return await execute(self.pipeline, order, PlainSurface(), load_block=load, brake=brake)
 
     def order(self, mode: str = "差分", **more: Any) -> Order:
         """A run of the connection."""
@@ -205,6 +227,10 @@ class Company:
             "name": self.name,
             "changed": self.changed,
             "visible": self.visible,
+            "tenant": self.tenant,
+            "peak": self.peak,
+            "lease": self.lease,
+            "kind": type(self),
             "order": self.order(mode, **more),
             "kill": kill,
         }
@@ -229,7 +255,7 @@ class Company:
 
         def stored(path: str) -> None:
             nonlocal seen
-            if "importjournalslip" in path.lower() and not path.lower().endswith("result"):
+            if path.lower().endswith(f"/{self.operation}".lower()):
                 seen += 1
                 if seen == nth:
                     child.kill()
@@ -253,12 +279,12 @@ class Company:
             result = db.execute(text(statement), {"c": self.name, **more})
             return list(result) if result.returns_rows else []
 
-    def ledger(self, entity: str = "journal_slip") -> dict[str, dict[str, Any]]:
+    def ledger(self, entity: str = "") -> dict[str, dict[str, Any]]:
         """Rows of the ledger by source key."""
         rows = self.sql(
             "SELECT source_key, state, external_key, amount, revision, run_id, action FROM ledger "
             "WHERE connection = :c AND entity = :e",
-            e=entity,
+            e=entity or self.entity,
         )
         names = ("source_key", "state", "key", "amount", "revision", "run_id", "action")
         return {row[0]: dict(zip(names, row, strict=True)) for row in rows}
@@ -277,7 +303,7 @@ class Company:
 
     def history(self) -> list[dict[str, Any]]:
         """Every run, oldest first."""
-        names = ("id", "result", "extracted", "created", "updated", "unchanged")
+        names: tuple[str, ...] = ("id", "result", "extracted", "created", "updated", "unchanged")
         names += ("rejected", "pending", "vanished", "ended_at", "message")
         rows = self.sql(
             f"SELECT {', '.join(names)} FROM run WHERE connection = :c ORDER BY started_at"
@@ -304,6 +330,20 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def _lasting(seconds: float) -> Iterator[None]:
+    """Leases of another length; in this process, so of one run at a time."""
+    if not seconds:
+        yield
+        return
+    before = lease.LEASE_SECONDS, lease.RENEW_SECONDS
+    lease.LEASE_SECONDS, lease.RENEW_SECONDS = seconds, seconds / 6
+    try:
+        yield
+    finally:
+        lease.LEASE_SECONDS, lease.RENEW_SECONDS = before
+
+
 def _child(plan: dict[str, Any]) -> None:
     """A run in a process of its own. Module-level: the fork server finds it by its name."""
     kill: Kill | None = plan["kill"]
@@ -314,38 +354,52 @@ def _child(plan: dict[str, Any]) -> None:
         if kill is not None and point == kill.point:
             reached += 1
             if reached == kill.nth:
-                os._exit(137)
+                if not kill.freeze:
+                    os._exit(137)
+                os.kill(os.getpid(), signal.SIGSTOP)
 
     points.arm(at)
-    company = Company(
-        None,  # type: ignore[arg-type]
-        None,  # type: ignore[arg-type]
+    company = plan["kind"](
+        None,
+        None,
         plan["urls"],
         plan["database"],
         plan["name"],
         plan["changed"],
         plan["visible"],
+        tenant=plan["tenant"],
+        lease=plan["lease"],
     )
-    ending = asyncio.run(company._execute(plan["order"]))
+    brake = Brake()
+    signal.signal(signal.SIGTERM, lambda *_: brake.pull(stopped("停止"), 20))
+    ending = asyncio.run(company._execute(plan["order"], brake))
+    if plan["peak"]:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        Path(plan["peak"]).write_text(str(peak), "utf-8")
     os._exit({"SUCCESS": 0, "一部エラー": 3, "スキップ": 4}.get(str(ending.result), 1))
 
 
 def warm_up() -> None:
     """Let the fork server load what a run needs, once."""
+    here = str(Path(__file__).parent)
+    # Before Python 3.13 it does not look where this process looks, and says nothing about it.
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if here not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, paths)])
     multiprocessing.set_forkserver_preload(["company"])
 
 
 @contextlib.contextmanager
-def company(database: str, *, name: str | None = None, **more: Any) -> Iterator[Company]:
+def company(
+    database: str, *, name: str | None = None, kind: type[Company] = Company, **more: Any
+) -> Iterator[Company]:
     """A new company on the store at ``database``, with emulators of its own."""
     migrate(database)
     kintone, bugyo = KintoneEmulator(), BugyoEmulator()
-    kintone.add_app(APP, "経費精算", FIELDS, tokens={TOKEN: {"view"}})
+    kintone.add_app(APP, "経費精算", kind.fields, tokens={TOKEN: {"view"}})
     with ExitStack() as stack:
         urls = stack.enter_context(serve(kintone)), stack.enter_context(serve(bugyo))
-        yield Company(
-            kintone, bugyo, urls, database, name or f"company-{uuid4().hex[:12]}", **more
-        )
+        yield kind(kintone, bugyo, urls, database, name or f"company-{uuid4().hex[:12]}", **more)
 
 
 LONG_AGO = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(days=2)

@@ -1,7 +1,7 @@
 """Random histories: a seed makes vouchers, faults and runs; a checker judges what is left.
 
-    python histories.py --seeds 1000 [--first 1] [--jobs 2]     last line: N seeds, V violations, S s
-    python histories.py --seed 17 [--verbose]                   one history again
+    python histories.py --seeds 1000 [--first 1] [--jobs 2]   the last line counts violations
+    python histories.py --seed 17 [--verbose]                 one history again
 
 The checker reads the books of 勘定奉行, our ledger, our rejects and our history, and what was typed
 into kintone; it knows nothing of how a run works. Its invariants are those of ``faults.md``.
@@ -109,7 +109,8 @@ class History:
             import_reply=rng.choice(("empty", "list", "rows")),
             slip_import=rng.choice(("sync", "sync", "async")),
             slip_async_seconds=rng.choice((0.0, 0.05)),
-            slip_result=rng.choice(("normal",) * 6 + ("failed", "unknown")),
+            slip_result_polls=rng.choice((0, 0, 0, 1)),
+            slip_result=rng.choice(("normal",) * 8 + ("failed", "unknown")),
             slip_lag_seconds=lag,
             duplicate_voucher=rng.choice(("accept", "refuse")),
         )
@@ -194,6 +195,7 @@ class History:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
+        self.firm.store.close()  # our own idle sessions went with them
         return _ended(child)
 
     # --- what has to hold after every run -----------------------------------------------------
@@ -211,7 +213,9 @@ class History:
             updated = self.typed[number]
             final = key in rejects or ledger.get(key, {}).get("state") in _FINAL
             if updated < mark - timedelta(minutes=1) and not final:
-                raise ViolationError(f"I4: record {key} of {updated} is behind the watermark {mark}")
+                raise ViolationError(
+                    f"I4: record {key} of {updated} is behind the watermark {mark}"
+                )
 
 
 _FINAL = ("posted", "rejected", "reversed")

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from company import POINTS, Company, Kill
+from company import POINTS, TENANT, Company, Kill
 
 from connectors.kit.emulator import Fault
+from flows.engine import rejects
 
 IMPORT = "(?i)/ImportJournalSlip$"
 
 
 def whole(firm: Company) -> None:
-    """Every good voucher stands in 勘定奉行 exactly once, with its yen; every bad one is a reject."""
+    """Every good voucher stands in 勘定奉行 once, with its yen; every bad one is a reject."""
     good = {str(n): yen for n, (yen, ok) in firm.records.items() if ok}
     bad = {str(n) for n, (_, ok) in firm.records.items() if not ok}
     assert set(firm.copies.values()) <= {1}
@@ -136,9 +137,7 @@ def test_a_record_that_vanished_is_reported(firm: Company) -> None:
         {"duplicate_voucher": "refuse"},
     ],
 )
-def test_every_way_to_answer(
-    new_company: Callable[..., Company], settings: dict[str, Any]
-) -> None:
+def test_every_way_to_answer(new_company: Callable[..., Company], settings: dict[str, Any]) -> None:
     firm = new_company(visible=1.0)
     firm.bugyo.settings = firm.bugyo.settings.model_copy(update=settings)
     firm.fill(12)
@@ -147,3 +146,22 @@ def test_every_way_to_answer(
     for _ in range(3):
         firm.run()
     whole(firm)
+
+
+def test_what_was_changed_in_bugyo_is_never_reversed_and_can_be_dealt_with(
+    new_company: Callable[..., Company],
+) -> None:
+    firm = new_company(changed="赤黒")
+    one, two = firm.fill(2)
+    firm.run()
+    for number in (one, two):
+        firm.bugyo.journals[TENANT].remove(firm.ledger()[str(number)]["key"])
+    firm.change(one, 7777)
+    firm.delete(two)
+    firm.run("全件")
+    assert firm.rejects() == {str(one): "AC-813", str(two): "AC-813"}
+    with firm.store.begin() as db:
+        assert len(rejects.acknowledge(db, firm.name, [str(one), str(two)])) == 2
+    ending = firm.run("全件")
+    assert (firm.rejects(), str(ending.result)) == ({}, "SUCCESS")
+    assert firm.slips == []

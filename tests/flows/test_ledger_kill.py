@@ -308,7 +308,7 @@ async def test_a_run_that_lost_its_lease_writes_nothing(world: Any) -> None:
         other=uuid4(),
     )
     ran = await run
-    assert ran.row.error["code"] == "AC-601"
+    assert (ran.row.result, ran.row.error["code"]) == ("ERROR", "AC-602")
     assert world.imports == 0
     assert world.ledger() == {}
     assert world.watermark() is None

@@ -9,7 +9,7 @@ from .conftest import Screen
 
 def quick_run(screen: Screen, page: Page) -> dict[str, str]:
     known = {run["id"] for run in screen.runs()}
-    (deployment,) = screen.find("deployments")
+    (deployment,) = [d for d in screen.find("deployments") if d["name"].endswith(" sample")]
     page.goto(f"{screen.url}/v2/deployments/deployment/{deployment['id']}")
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Quick run").click()

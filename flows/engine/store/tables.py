@@ -48,10 +48,23 @@ class ConnectionRow(SQLModel, table=True):
 
 
 class RunRow(SQLModel, table=True):
-    """One run; ``id`` is Prefect's flow run id. ``result`` is ``None`` while it is at work."""
+    """One run; ``id`` is Prefect's flow run id. ``result`` is ``None`` while it is at work.
+
+    Attributes:
+        scheduled_for: The time that a scheduled run was meant for; ``None`` for all others.
+    """
 
     __tablename__ = "run"
-    __table_args__ = (Index("ix_run_connection_started", "connection", "started_at"),)
+    __table_args__ = (
+        Index("ix_run_connection_started", "connection", "started_at"),
+        Index(
+            "ix_run_connection_scheduled",
+            "connection",
+            "scheduled_for",
+            postgresql_where=text("scheduled_for IS NOT NULL"),
+        ),
+        Index("ix_run_open", "connection", postgresql_where=text("result IS NULL")),
+    )
 
     id: UUID = Field(primary_key=True)
     connection: str
@@ -61,6 +74,7 @@ class RunRow(SQLModel, table=True):
     mode: str
     dry_run: bool = False
     business_date: date
+    scheduled_for: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     started_at: datetime = Field(sa_column=_moment())
     ended_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     result: str | None = None

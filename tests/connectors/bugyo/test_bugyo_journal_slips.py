@@ -91,6 +91,8 @@ def test_what_is_not_proven_is_said() -> None:
         assert operation(name).evidence == "I"
         assert any(each.subject == name and operation(name).path in each.statement for each in said)
     assert any("60秒" in each.statement for each in said)
+    (item,) = assumptions([], ["debit_tax"], of="journal_slip")
+    assert (item.subject, item.evidence) == ("借方消費税額", "I")
 
 
 # --- rows --------------------------------------------------------------------------------------

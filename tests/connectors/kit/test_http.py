@@ -593,5 +593,6 @@ async def test_cancelling_is_not_an_error_of_the_service(toy: Toy, client_for: M
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:80"])
 async def test_an_address_that_is_none_is_a_setting(client_for: MakeClient, url: str) -> None:
-    error = await failing(client_for(url=url), "GET", "/read", "read")
-    assert (error.code, error.recovery) == ("AC-205", "settings")
+    with pytest.raises(SettingsError) as caught:
+        client_for(url=url)
+    assert (caught.value.code, caught.value.recovery) == ("AC-205", "settings")
