@@ -87,6 +87,14 @@ class Connection(FormBlock, ABC):
             setattr(connection, field, original)
         return connection
 
+    def destination(self) -> str:
+        """Which 法人 it writes to. A ledger is about one 法人 and must not be used for another."""
+        return f"{self.bugyo.environment}/{self.bugyo.tenant_id or ''}"
+
+    def credentials(self) -> list[Block]:
+        """The credentials blocks that it refers to."""
+        return list(self._nested().values())
+
     def remember(self) -> None:
         """Note which blocks the connection refers to; to be saved by the caller."""
         names = {f: b._block_document_name for f, b in self._nested().items()}

@@ -137,8 +137,11 @@ def _state_for(run: FlowRun, ended: Mapping[UUID, RunRow]) -> State[None] | None
     result = Result(row.result)
     if result is not Result.ERROR:
         return Completed(name=result, message=row.message)
-    # Crashed says the same in Prefect's words; the rest stands in 処理履歴.
-    return None if crashed else Failed(name=result, message=row.message)
+    if not crashed:
+        return Failed(name=result, message=row.message)
+    # Prefect's words are about signals and exit codes; ours say what is safe and what to do.
+    said = run.state.message if run.state is not None else None
+    return None if said == row.message else Crashed(message=row.message)
 
 
 def _gone(where: str) -> bool:

@@ -54,6 +54,7 @@ class RunContext:
         planned: The preview of a dry run (the first rows only).
         error: The error that ended a stage.
         changed: Of documents: what happens when a record changes after it was posted.
+        destination: Which 法人 the books of this connection are about.
         posted_yen: Of documents: yen of those that this run posted or found, for the
             reconciliation with the books.
         recent: Source keys of the last batches.
@@ -85,6 +86,7 @@ class RunContext:
     planned_keys: set[str] = field(default_factory=set)
     error: AppConnectError | None = None
     changed: Changed | None = None
+    destination: str = ""
     posted_yen: int = 0
     recent: deque[set[str]] = field(default_factory=lambda: deque(maxlen=_RECENT))
     log: Callable[..., None] = _log.info

@@ -194,6 +194,7 @@ async def _run(
         with store.session() as session:
             history.mark_interrupted(session, row.connection, current=row.id)
         await store.do(not_needed, row.id, row.connection, order.scheduled_for)
+        await store.do(history.same_destination, row.connection, block.destination())
         tools = Tools(masker, Vault(store))
         async with contextlib.AsyncExitStack() as stack:
             run = RunContext(
@@ -212,6 +213,7 @@ async def _run(
                 report=surface.progress,
                 changed=None if pipeline.changed is None else pipeline.changed(block),
                 log=surface.log,
+                destination=block.destination(),
             )
             await store.do(staging.purge, row.connection, keep=row.id)
             _resume(run, row)

@@ -155,6 +155,36 @@ def ended_well_since(
     return None if row is None else (row[0], row[1], row[2])
 
 
+def same_destination(db: Connection, connection: str, destination: str) -> None:
+    """See that a connection still writes where its books say.
+
+    Raises:
+        SettingsError: ``AC-205``, its books are about another 法人: what they call posted is not
+            there, and what they call pending would be looked up in the wrong place.
+    """
+    row = db.execute(
+        text("SELECT destination FROM connection WHERE name = :connection"),
+        {"connection": connection},
+    ).one()
+    if row[0] not in (None, destination):
+        raise SettingsError(
+            "AC-205",
+            f"接続「{connection}」の法人が、これまでと違います。"
+            "別の法人に連携するときは、新しい接続を作ります",
+        )
+
+
+def note_destination(db: Connection, connection: str, destination: str) -> None:
+    """Write down where a connection writes to, before its first intent."""
+    db.execute(
+        text(
+            "UPDATE connection SET destination = :destination "
+            "WHERE name = :connection AND destination IS NULL"
+        ),
+        {"connection": connection, "destination": destination},
+    )
+
+
 def save_counts(db: Connection, run_id: UUID, counts: Counts, **more: Any) -> None:
     """Bring the run's counts up to date, in the transaction that changed them."""
     if more.keys() <= {"position"}:

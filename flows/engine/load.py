@@ -22,7 +22,7 @@ from connectors.kit import AppConnectError, UnknownOutcomeError
 from flows.engine import documents, masters, points, rejects, staging, vanished
 from flows.engine.batch import Batch, Reversal, label_of, refused
 from flows.engine.context import Planned, RunContext
-from flows.engine.history import save_counts
+from flows.engine.history import note_destination, save_counts
 from flows.engine.ledger import Intent, Ledger
 from flows.engine.model import Mode, Reject
 from flows.engine.pipeline import Record
@@ -94,10 +94,16 @@ async def _pass(run: RunContext, stage: str, *, last: bool) -> None:
         await to_plan.put(None)
 
     async def plan_all() -> None:
+        noted = run.dry_run
         # In order, each in one transaction: a batch sees the intents of all before it.
         while (batch := await to_plan.get()) is not None:
             if batch.planned:
                 points.reached("before-intent")
+                if not noted:
+                    # By now 奉行クラウド has answered for this 法人.
+                    where = (run.handle.connection, run.destination)
+                    await run.store.do(note_destination, *where)
+                    noted = True
                 await run.store.do(kind.plan, run, batch, last=last)
                 not_sent[batch.batch_id] = batch
             await to_send.put(batch)

@@ -26,6 +26,7 @@ from prefect.runtime import flow_run as runtime
 from sqlalchemy import Connection, text
 
 from connectors.kit import AppConnectError
+from connectors.kit.error_links import error_link
 from flows.engine import history, rejects, staging
 from flows.engine.clock import JST, now, span_text
 from flows.engine.context import Planned
@@ -159,9 +160,11 @@ async def show_result(
     if message:
         lines += ["", message]
     if error is not None:
+        link = error_link(error.code)
+        heading = f"{error.code} {error.title}"
         lines += [
             "",
-            f"### {error.code} {error.title}",
+            f"### [{heading}]({link})" if link else f"### {heading}",
             f"- **何が起きたか**: {_literal(error.happened)}",
             f"- **データの状態**: {error.safe}",
             "- **対処**:",

@@ -13,19 +13,24 @@ from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
+from blocks import Connection, OAuthBlock
 from connectors.kit import AppConnectError, SettingsError
+from connectors.kit.error_links import error_link
 from flows.engine import extract as extracting
 from flows.engine import handover, rejects, report, staging
 from flows.engine import load as loading
 from flows.engine import transform as transforming
 from flows.engine.brake import Brake, lapse_is_a_stop, run_limit
+from flows.engine.clock import now
 from flows.engine.context import Report, RunContext, current, enter
 from flows.engine.core import Ending, Order, execute, unexpected
 from flows.engine.due import newer_due
 from flows.engine.model import Mode, Result, RunHandle, Trigger
+from flows.engine.opening import load_connection
 from flows.engine.pipeline import Pipeline
 from flows.engine.signals import drained_by_sigterm
 from flows.engine.store import Store
+from flows.engine.tokens import grant_notice
 
 ModeName = Literal["差分", "全件", "1件", "エラー明細のみ"]
 
@@ -156,22 +161,49 @@ async def run_connector(
         scheduled_for=flow_run.expected_start_time if scheduled else None,
     )
     brake = Brake()
+    opened: list[Connection] = []
+
+    async def load_block(of: Pipeline[Any], name: str) -> Connection:
+        opened.append(await load_connection(of, name))
+        return opened[0]
+
     with drained_by_sigterm(brake):
         ending = await execute(
             pipeline,
             order,
             _PrefectSurface(connection),
+            load_block=load_block,
             brake=brake,
             newer=lambda: newer_due(flow_run),
         )
         if ending.error is None:
+            for notice in await grant_notices(opened):
+                ending.message += f"［お知らせ］{notice}"
             # What the store cannot tell any more changes nothing about how the run ended.
             with contextlib.suppress(AppConnectError):
                 await _show(pipeline, ending)
         else:
             await _show_error(pipeline, connection, ending)
-    kind = Completed if ending.error is None or ending.result is Result.SKIPPED else Failed
-    return kind(name=ending.result, message=ending.message)
+    if ending.error is None or ending.result is Result.SKIPPED:
+        return Completed(name=ending.result, message=ending.message)
+    link = error_link(ending.error.code)
+    words = f"{ending.message} 詳しくは {link}" if link else ending.message
+    return Failed(name=ending.result, message=words)
+
+
+async def grant_notices(connections: Sequence[Connection]) -> list[str]:
+    """What a person should know about the grants behind connections before they lapse."""
+    notices: list[str] = []
+    for connection in connections:
+        for block in connection.credentials():
+            if not isinstance(block, OAuthBlock) or not block.uses_oauth:
+                continue
+            # As it is saved now: this very run may have refreshed it.
+            with contextlib.suppress(Exception):
+                fresh = await type(block).aload(str(block._block_document_name))
+                if notice := grant_notice(fresh, now()):
+                    notices.append(notice)
+    return notices
 
 
 async def _show(pipeline: Pipeline[Any], ending: Ending) -> None:

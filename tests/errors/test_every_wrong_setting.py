@@ -185,7 +185,7 @@ def test_the_person_reads_one_error(outcomes: dict[str, Any], name: str) -> None
     assert found.message.count("AC-") == 1
 
     assert "## ERROR" in found.result
-    assert f"### {wrong.code} {entry.title}" in found.result
+    assert f"### [{wrong.code} {entry.title}](" in found.result
     for heading in ("**何が起きたか**", "**データの状態**", "**対処**"):
         assert heading in found.result
     assert f"    {len(entry.next)}. " in found.result

@@ -103,7 +103,7 @@ async def test_the_store_is_lost_during_the_load(
     assert found.state.name == "ERROR"
     assert found.message.startswith("AC-701 データベースに接続できない: ")
     assert "次回の処理が登録されたかどうかを確かめてから続けます" in found.message
-    assert "### AC-701" in found.result
+    assert "### [AC-701" in found.result
     # The books cannot be read, so no count is claimed.
     assert "件を登録済み" not in found.message
     assert "| 取得 |" not in found.result
@@ -212,7 +212,7 @@ async def test_a_bug_of_ours(name: str, planted: dict[str, Any], world: Any) -> 
     assert found.message.startswith("AC-901 想定外のエラー: ")
     assert "（LookupError）" in found.message
     assert "この処理では何も登録していません。" in found.message
-    assert "### AC-901" in found.result
+    assert "### [AC-901" in found.result
     assert found.row.error["code"] == "AC-901"
     everywhere = f"{found.message}{found.result}{found.row}{state}"
     assert "Traceback" not in everywhere

@@ -35,6 +35,7 @@ from tests.flows.token_blocks import (
     asked,
     block,
     bugyo,
+    credentials_at,
     keeper_of,
     pair_of,
     processes,
@@ -187,6 +188,24 @@ async def test_row_16_killed_between_rotation_and_store_within_a_reuse_grace(
     assert await processes(prefect_server, block, 1, "mid-refresh") == ["died 9"]
     assert await works(block, store)
     assert asked(emulator) == 2
+
+
+@pytest.mark.parametrize("grace", [0.0, 600.0])
+async def test_row_16_killed_mid_refresh_twenty_times(
+    bugyo: Emulated, prefect_server: Any, store: Store, grace: float
+) -> None:
+    """The sixth kill point, ten times each way: the grant goes on, or a person is asked for one."""
+    emulator, url = bugyo
+    emulator.settings.reuse_grace = grace
+    names = [f"killed-{int(grace)}-{n}" for n in range(10)]
+    for name in names:
+        await credentials_at(url, **pair_of(emulator)).save(name)
+    emulator.accounts.expire_access()
+    assert await processes(prefect_server, ",".join(names), 10, "mid-refresh") == ["died 9"] * 10
+    assert asked(emulator) == 10
+    said = await processes(prefect_server, ",".join(names), 10)
+    assert said == ["ok 2" if grace else "AC-101"] * 10
+    assert asked(emulator) == 20, "the old pair is tried exactly once"
 
 
 async def test_row_16_killed_while_the_request_is_under_way(

@@ -137,3 +137,17 @@ def test_row_38_ten_thousand_rejects_stay_within_a_bound(
     assert (run["extracted"], run["rejected"], run["result"]) == (10_000, 10_000, "一部エラー")
     none_doubled(firm)
     truth(firm)
+
+
+def test_row_36_a_connection_that_is_pointed_at_another_tenant_is_refused(firm: Company) -> None:
+    """Its books are about the first one: everything would be "unchanged", and nothing there."""
+    firm.fill(3)
+    firm.run()
+    firm.tenant = DEMO_TENANTS[1].id
+    ending = firm.run("全件")
+    assert ending.error is not None
+    assert ending.error.code == "AC-205"
+    assert "新しい接続" in str(ending.error)
+    assert firm.slips == []
+    firm.tenant = DEMO_TENANTS[0].id
+    assert firm.run("全件").message.startswith("取得 3 / 登録 0 / 更新 0 / 変更なし 3")

@@ -337,7 +337,7 @@ async def test_an_error_is_told_in_words_and_nothing_else(world: Any) -> None:
     assert "この処理では何も登録していません。" in ran.state.message
     assert world.ledger() == {"unsent": 1}
     result = await ran.artifact("result")
-    assert "### AC-204 法人の指定の誤り" in result
+    assert "### [AC-204 法人の指定の誤り" in result
     assert "指定されたテナントは使用できません。" in result
     world.bugyo.faults.clear()
     assert (await world.run()).counts == (1, 1, 0, 0, 0, 0)

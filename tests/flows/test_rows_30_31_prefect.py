@@ -36,6 +36,14 @@ async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
         await asyncio.sleep(0.05)
 
 
+async def sent(world: Any, client: Any, run: Any) -> None:
+    """Wait until the run's first import has arrived; its answer is still due."""
+    try:
+        await until(lambda: bool(world.book.writes))
+    except AssertionError:
+        pytest.fail(f"nothing was sent: {(await client.read_flow_run(run.id)).state!r}")
+
+
 def whole(world: Any, many: int = MANY) -> None:
     """Every customer is there and was written once."""
     assert len(world.customers) == many
@@ -147,7 +155,7 @@ async def test_row_09_a_stopped_worker_lets_its_run_write_the_answer_that_is_due
     await world.deploy(pool)
     world.bugyo.faults.add(Fault(kind="latency", path=IMPORT, seconds=2))
     run = await world.start(client)
-    await until(lambda: bool(world.book.writes))
+    await sent(world, client, run)
     worker.terminate()
     ended = await world.ended(client, run.id)
     assert (ended.state.type.value, ended.state.name) == ("FAILED", "ERROR")
@@ -174,7 +182,7 @@ async def test_row_09_a_second_sigterm_kills(
     await world.deploy(pool)
     world.bugyo.faults.add(Fault(kind="latency", path=IMPORT, seconds=60))
     run = await world.start(client)
-    await until(lambda: bool(world.book.writes))
+    await sent(world, client, run)
     child = await process_of(client, run.id)
     worker.terminate()
     await asyncio.sleep(1)
@@ -191,7 +199,7 @@ async def test_row_09_cancel_waits_for_the_answer_that_is_due(
     await world.deploy()
     world.bugyo.faults.add(Fault(kind="latency", path=IMPORT, seconds=2))
     run = await world.start(client)
-    await until(lambda: bool(world.book.writes))
+    await sent(world, client, run)
     await client.set_flow_run_state(run.id, Cancelling())
     ended = await world.ended(client, run.id)
     assert ended.state.is_cancelled()
@@ -293,7 +301,7 @@ async def test_row_30_prefect_goes_in_the_middle_and_comes_back(
     await world.deploy(pool)
     world.bugyo.faults.add(Fault(kind="latency", path=IMPORT, seconds=4))
     run = await world.start(client)
-    await until(lambda: bool(world.book.writes))
+    await sent(world, client, run)
     await line.cut()
     await asyncio.sleep(2)
     await line.up()
@@ -313,7 +321,7 @@ async def test_row_30_prefect_is_away_at_the_end_and_is_told_later(
     await world.deploy(pool)
     world.bugyo.faults.add(Fault(kind="latency", path=IMPORT, seconds=2))
     run = await world.start(client)
-    await until(lambda: bool(world.book.writes))
+    await sent(world, client, run)
     child = await process_of(client, run.id)
     await line.cut()
     await until(lambda: world.history()[0].result is not None)
@@ -352,6 +360,24 @@ async def test_row_30_a_run_that_prefect_could_not_start_is_buried_and_the_next_
     whole(world)
 
 
+async def test_row_31_a_killed_run_says_in_japanese_what_to_do(
+    world: Any, client: Any, warm_worker: Any
+) -> None:
+    world.fill(MANY)
+    await world.deploy()
+    world.bugyo.faults.add(Fault(kind="latency", path=IMPORT, seconds=20))
+    run = await world.start(client)
+    await sent(world, client, run)
+    os.kill(await process_of(client, run.id), signal.SIGKILL)
+    assert (await world.ended(client, run.id)).state.is_crashed()
+    world.sql("UPDATE connection SET lease_expires = clock_timestamp() WHERE name = :c")
+    deadline = time.monotonic() + 40
+    while not (message := (await client.read_flow_run(run.id)).state.message).startswith("中断"):
+        assert time.monotonic() < deadline, message
+        await asyncio.sleep(0.5)
+    assert message == world.history()[0].message
+
+
 # --- row 31 -------------------------------------------------------------------------------------
 
 
@@ -365,7 +391,7 @@ async def test_row_31_a_killed_worker_the_history_says_so_without_another_run(
     await world.deploy(pool)
     world.bugyo.faults.add(Fault(kind="latency", path=IMPORT, seconds=20))
     run = await world.start(client)
-    await until(lambda: bool(world.book.writes))
+    await sent(world, client, run)
     child = await process_of(client, run.id)
     os.kill(worker.pid, signal.SIGKILL)
     os.kill(child, signal.SIGKILL)

@@ -106,7 +106,7 @@ async def test_the_ledgers_states(fresh: Store) -> None:
         assert states(fresh) == {"1": "posted", "2": "rejected", "3": "posted", "4": "unsent"}
         with fresh.begin() as db:
             assert LEDGER.unsent(db) == ["4"]
-            assert LEDGER.pending(db, 10) == []
+            assert LEDGER.in_state(db, "pending", 10) == []
             assert LEDGER.totals(db, run)["posted", "created"] == 2
             # A record that was refused as a new one holds no code.
             assert set(LEDGER.holders(db, ["code-1", "code-2"])) == {"code-1"}

@@ -351,3 +351,19 @@ def test_a_grant_that_will_lapse_is_announced_days_before() -> None:
         subdomain="example", refresh_token=SecretStr("r"), token_issued_at=now
     )
     assert grant_notice(kintone, now + timedelta(days=400)) is None
+
+
+async def test_a_run_announces_a_grant_that_will_lapse(world: Any) -> None:
+    world.add(1)
+    connection = await world.save()
+    pair = world.bugyo.issue_tokens()
+    connection.bugyo.fixed_token = None
+    connection.bugyo.access_token = SecretStr(pair["access_token"])
+    connection.bugyo.refresh_token = SecretStr(pair["refresh_token"])
+    connection.bugyo.token_issued_at = utc_now() - timedelta(days=11)
+    connection.bugyo.token_expires_at = utc_now() + timedelta(hours=1)
+    await connection.bugyo.save(world.name, overwrite=True)
+    ended = await world.run()
+    assert ended.state.name == "SUCCESS"
+    assert "［お知らせ］" in ended.state.message
+    assert "app-connect login" in ended.state.message

@@ -1,6 +1,6 @@
 """Several processes that need a new access token at the same instant; run by the token tests.
 
-    python token_processes.py BLOCK HOW_MANY [POINT]
+    python token_processes.py BLOCK[,BLOCK…] HOW_MANY [POINT]     with several blocks, in turn
 
 Everything is imported once and forked, so that the processes really meet. Prints a line a process:
 ``ok`` and the number of tenants that it saw, its error, or ``died`` and the exit status. With a
@@ -45,11 +45,12 @@ def work(name: str, all_loaded: Any, results: Any, die_at: str) -> None:
 
 
 def main() -> None:
-    name, many, die_at = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    names, many, die_at = sys.argv[1].split(","), int(sys.argv[2]), sys.argv[3]
     fork = multiprocessing.get_context("fork")
     all_loaded, results = fork.Barrier(many), fork.SimpleQueue()
     started = [
-        fork.Process(target=work, args=(name, all_loaded, results, die_at)) for _ in range(many)
+        fork.Process(target=work, args=(names[n % len(names)], all_loaded, results, die_at))
+        for n in range(many)
     ]
     for process in started:
         process.start()

@@ -35,6 +35,7 @@ class ConnectionRow(SQLModel, table=True):
         lease_owner: Flow run that may load, ``None`` when nobody does.
         lease_expires: Database time at which the lease lapses.
         fence: Grows with each lease; a writer with an older number writes nothing.
+        destination: Which 法人 its books are about; ``None`` before the first run.
     """
 
     __tablename__ = "connection"
@@ -45,6 +46,7 @@ class ConnectionRow(SQLModel, table=True):
     lease_owner: UUID | None = None
     lease_expires: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     fence: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, default=0))
+    destination: str | None = None
 
 
 class RunRow(SQLModel, table=True):
