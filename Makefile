@@ -17,6 +17,8 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 ARGS   ?=
 SIZE   ?= 100000
+# Tests wait more than they work: three processes keep two cores busy.
+WORKERS ?= 3
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -42,7 +44,7 @@ setup: ## .venv with what a run needs
 test: ## lint, format, types, import rule, tests
 	@$(call install,dev)
 	@$(MAKE) --no-print-directory check
-	$(PY) -m pytest --ignore=tests/ui --ignore=tests/database $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore=tests/ui --ignore=tests/database $(ARGS)
 
 check:
 	$(PY) -m ruff check .

@@ -199,6 +199,9 @@ def server_environment(settings: StackSettings, urls: StackUrls) -> dict[str, st
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": urls.prefect_database,
         "PREFECT_SERVER_ENCRYPTION_KEY": settings.key_file.read_text("ascii").strip(),
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        # Runs of one deployment that wait for each other (missed ones after an outage) look again
+        # after so many seconds; the default is 30.
+        "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
         # Built-in blocks (Slack, GitHub, ...) are not ours to offer, and cost start-up time.
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
         # A new schedule is looked at every 5 s by another loop; this one writes ahead.

@@ -68,7 +68,7 @@ def test_counts_add_up_and_the_second_run_posts_nothing(environment: dict[str, s
         first[name] for name in ("created", "updated", "unchanged", "rejected")
     )
     held = books(environment)
-    written = [book["writes"] for book in held.values()]
+    written = [book["writes"] for book in held["customers"].values()]
     assert sum(map(len, written)) == first["created"]
     assert all(times == 1 for book in written for times in book.values())
 
@@ -101,7 +101,8 @@ def test_ctrl_c_stops_everything_it_started(environment: dict[str, str]) -> None
         deployed = httpx.post(f"{url}/api/deployments/filter", json=filters).json()
         assert len(deployed) == 1 + len(operations())
         assert not any(d["paused"] for d in deployed)
-        schedule = deployed[0]["schedules"][0]
+        (sample,) = [d for d in deployed if d["name"].endswith(" sample")]
+        schedule = sample["schedules"][0]
         assert schedule["active"] is True
         assert schedule["schedule"]["cron"] == "0 5 * * *"
         assert schedule["schedule"]["timezone"] == "Asia/Tokyo"

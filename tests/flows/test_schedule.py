@@ -88,10 +88,11 @@ async def test_the_run_form_is_japanese(world: Any, client: Any) -> None:
         "mode": "処理の範囲",
         "record_key": "1件の場合のコード",
         "dry_run": "確認のみ（送信しない）",
+        "record_keys": "エラー明細のみの場合のレコードの番号",
     }
     assert all(field["description"].endswith("。") for field in form.values())
     assert form["connection"]["enum"] == [world.name]
-    assert form["mode"]["enum"] == ["差分", "全件", "1件"]
+    assert form["mode"]["enum"] == ["差分", "全件", "1件", "エラー明細のみ"]
     with pytest.raises(Exception, match="409"):
         await world.start(client, parameters={"connection": "another"})
     with pytest.raises(Exception, match="409"):

@@ -15,7 +15,13 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from blocks import BugyoCredentials, KintoneCredentials, OAuthBlock
-from connectors.bugyo.emulator import DEMO_FIXED_TOKEN, BugyoEmulator
+from connectors.bugyo.emulator import (
+    DEMO_CLIENT_ID,
+    DEMO_CLIENT_SECRET,
+    DEMO_FIXED_TOKEN,
+    DEMO_REDIRECT_URI,
+    BugyoEmulator,
+)
 from connectors.kit import (
     TOKEN_TIMEOUTS,
     FaultError,
@@ -358,6 +364,9 @@ async def test_a_run_announces_a_grant_that_will_lapse(world: Any) -> None:
     connection = await world.save()
     pair = world.bugyo.issue_tokens()
     connection.bugyo.fixed_token = None
+    connection.bugyo.client_id = DEMO_CLIENT_ID
+    connection.bugyo.client_secret = SecretStr(DEMO_CLIENT_SECRET)
+    connection.bugyo.redirect_uri = DEMO_REDIRECT_URI
     connection.bugyo.access_token = SecretStr(pair["access_token"])
     connection.bugyo.refresh_token = SecretStr(pair["refresh_token"])
     connection.bugyo.token_issued_at = utc_now() - timedelta(days=11)

@@ -92,7 +92,7 @@ async def test_what_cannot_be_done_is_said_in_words(world: World, warm_worker: A
         state = await handle(world, **arguments)
         assert (state.name, state.message[:6]) == ("ERROR", code), arguments
         assert "［対処］" in state.message
-    unknown: Any = await handle_rejects("nobody", return_state=True)
+    unknown: Any = await handle_rejects("never-heard-of", return_state=True)
     assert unknown.message.startswith("AC-206")
     assert list(world.rejects()) == [bad]
 

@@ -49,7 +49,7 @@ def test_out_to_excel_and_back(world: World, tmp_path: Path) -> None:
     assert "AC-816" in world.call("rejects", NAME, "--resend", "--record", "0", status=1)
     assert "要確認の伝票（0 件）" in world.call("review", NAME)
     assert "AC-818" in world.call("review", NAME, "--posted", "0", status=1)
-    assert "AC-206" in world.call("review", "nobody", status=1)
+    assert "AC-206" in world.call("review", "never-heard-of", status=1)
     world.call("rejects", NAME, "--resend", "--done", status=2)
 
 
