@@ -29,10 +29,10 @@ from flows.customers_from_kintone import (
 )
 from flows.engine import history, staging
 from flows.engine.clock import now
+from flows.engine.closing import close
 from flows.engine.collecting import fewer_collections
 from flows.engine.context import RunContext
-from flows.engine.core import close as _close
-from flows.engine.core import window_of as _window
+from flows.engine.core import window_of
 from flows.engine.extract import extract
 from flows.engine.lease import lease
 from flows.engine.ledger import Ledger
@@ -96,14 +96,14 @@ async def engine(urls: StackUrls) -> dict[str, object]:
             report=_quiet,
         )
         await settle(run)
-        run.window = await _window(run, block, None)
+        run.window = await window_of(run, block, None)
         clock = asyncio.get_running_loop().time
         for name, stages in (("extract and transform", (extract, transform)), ("load", (load,))):
             began, cpu = clock(), time.process_time()
             with fewer_collections():
                 await asyncio.gather(*(stage(run) for stage in stages))
             took[name] = [round(clock() - began, 3), round(time.process_time() - cpu, 3)]
-        result, counts = await store.do(_close, run, row)
+        result, counts = await store.do(close, run, row)
         await store.do(staging.purge, SAMPLE)
     return _told(str(result), counts) | {"stages": took}
 

@@ -239,6 +239,8 @@ class KintoneClient:
                 more = _member(answer, "next", bool)
                 current = self._page(answer, None)
                 seen += len(current.records)
+                if seen > total or (more and not current.records):
+                    break  # "next" for ever: what does not add up is told below
                 if current.records:
                     yield current
         finally:

@@ -14,24 +14,20 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import text
-
 from connectors.kit import AppConnectError, FaultError, Masker, SettingsError, WaitError
 from flows.engine import history, points, rejects, staging
 from flows.engine.brake import Brake, in_flight, lapse_is_a_stop
 from flows.engine.clock import now
+from flows.engine.closing import close, close_cancelled, close_with_error, preview_prefix
 from flows.engine.collecting import fewer_collections
 from flows.engine.context import Planned, Report, RunContext
 from flows.engine.lease import lease
 from flows.engine.ledger import (
     PENDING,
-    POSTED,
-    REJECTED,
     UNCLEAR,
     UNSENT,
     Ledger,
     assert_fence,
-    reversal_entity,
 )
 from flows.engine.missed import Newer, make_way, not_needed
 from flows.engine.model import Counts, Mode, Result, RunHandle, Trigger, Window
@@ -41,10 +37,8 @@ from flows.engine.settling import settle
 from flows.engine.store import RunRow, Store
 from flows.engine.tokens import Vault
 
-_COUNTS = text(
-    "SELECT extracted, created, updated, unchanged, rejected, pending, vanished "
-    "FROM run WHERE id = :id"
-)
+SKIPS = frozenset({"AC-601", "AC-605", "AC-606"})
+"""Errors that mean: this run was not needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +145,7 @@ async def execute(
     except BaseException:
         # Cancelled or terminated: say so in our own history before the process goes.
         if store is not None and row is not None:
-            _close_cancelled(store, row)
+            close_cancelled(store, row)
         raise
     problem.mask(masker.mask)
     return await _end_with_error(store, row, pipeline, problem)
@@ -240,11 +234,6 @@ def _close_held(db: Any, run: RunContext, row: RunRow) -> tuple[Result, Counts]:
     return close(db, run, row)
 
 
-def preview_prefix(row: RunRow) -> str:
-    """What stands before the counts of a dry run."""
-    return "確認のみ（送信していません）: " if row.dry_run else ""
-
-
 def _resume(run: RunContext, row: RunRow) -> None:
     if row.position:
         run.resumed = True
@@ -288,93 +277,6 @@ def _with_holders(keys: Sequence[str], holders: Mapping[str, str | None]) -> set
     return {*keys, *[holder for key in keys if (holder := holders.get(key))]}
 
 
-def close(db: Any, run: RunContext, row: RunRow) -> tuple[Result, Counts]:
-    """Everything that has to become true together when a run ends well.
-
-    Raises:
-        FaultError: ``AC-603``, what was read and what became of it do not add up.
-    """
-    counts = run.counts
-    if run.dry_run:
-        result = Result.PARTIAL if counts.rejected else Result.SUCCESS
-    else:
-        from_ledger(db, run.ledger, run.run_id, counts)
-        reconcile(db, run, counts)
-        if run.mode is not Mode.ONE:
-            _let_go(db, run)
-        # Beyond what was seen, and beyond the source's own clock, nothing is known to be handled.
-        whole = run.mode in (Mode.INCREMENTAL, Mode.FULL)
-        if whole and run.newest is not None and not counts.pending:
-            history.set_watermark(db, row.connection, min(run.newest, run.server_time or now()))
-        open_ends = counts.rejected or counts.pending or counts.vanished
-        result = Result.PARTIAL if open_ends else Result.SUCCESS
-    history.close_run(
-        db,
-        row.id,
-        result=result,
-        counts=counts,
-        message=preview_prefix(row) + counts.sentence(),
-        error=None,
-    )
-    return result, counts
-
-
-def reconcile(db: Any, run: RunContext, counts: Counts) -> None:
-    """What was read is what was posted, unchanged, rejected or 要確認; the yen are those sent.
-
-    Raises:
-        FaultError: ``AC-603``, they do not add up: a record was lost on the way.
-    """
-    if run.resumed:
-        # A page that was read twice over the interruption counts once: records, not readings.
-        outcomes = (counts.created, counts.updated, counts.unchanged, counts.rejected)
-        counts.extracted = sum(outcomes) + counts.pending
-        return
-    if not counts.balanced():
-        raise FaultError("AC-603", counts.sentence())
-    if run.changed is not None:
-        booked = run.ledger.sums(db, run.run_id).get(POSTED, (0, 0))[0]
-        if booked != run.posted_yen:
-            words = f"送った金額 {run.posted_yen:,} 円、控えの金額 {booked:,} 円"
-            raise FaultError("AC-603", words)
-
-
-def _let_go(db: Any, run: RunContext) -> None:
-    """Records that were asked for and are gone: their rejects go, and what we kept of them."""
-    gone = [key for key in run.window.retry if key not in run.seen_retries]
-    if run.changed is not None:
-        known = run.ledger.documents(db, gone)
-        # A posted document stays in the books for ever; an unknown outcome stays 要確認.
-        held = {
-            key
-            for key, row in known.items()
-            if row.state in (PENDING, UNCLEAR) or (row.state == POSTED and row.acknowledged != "")
-        }
-        free = [k for k, row in known.items() if row.state in (REJECTED, UNSENT)]
-        rejects.resolve(
-            db, run.handle.connection, run.pipeline.entity, [k for k in gone if k not in held]
-        )
-        run.ledger.release(db, free)
-        return
-    rejects.resolve(db, run.handle.connection, run.pipeline.entity, gone)
-    run.ledger.release(db, gone)
-
-
-def from_ledger(db: Any, ledger: Ledger, run_id: UUID, counts: Counts) -> None:
-    """The books know what was posted, whatever this process remembers."""
-    totals = ledger.totals(db, run_id)
-    counts.created = totals.get((POSTED, "created"), 0)
-    counts.updated = totals.get((POSTED, "updated"), 0)
-    counts.pending = sum(n for (state, _), n in totals.items() if state in (PENDING, UNCLEAR))
-    reds = Ledger(ledger.connection, reversal_entity(ledger.entity)).totals(db, run_id)
-    for (state, action), n in reds.items():
-        if state in (PENDING, UNCLEAR):
-            if action == "cancelled":
-                counts.vanished += n
-            else:
-                counts.pending += n
-
-
 async def _end_with_error(
     store: Store | None,
     row: RunRow | None,
@@ -388,48 +290,5 @@ async def _end_with_error(
     if store is not None and row is not None:
         # Without the books nothing is known about what was posted, so nothing is said about it.
         with contextlib.suppress(AppConnectError):
-            counts = await store.do(_close_with_error, row, pipeline, result, error)
+            counts = await store.do(close_with_error, row, pipeline, result, error)
     return Ending(result, str(error), row, counts, error)
-
-
-SKIPS = frozenset({"AC-601", "AC-605", "AC-606"})
-"""Errors that mean: this run was not needed."""
-
-
-def _close_with_error(
-    db: Any, row: RunRow, pipeline: Pipeline[Any], result: Result, error: AppConnectError
-) -> Counts:
-    saved = db.execute(_COUNTS, {"id": row.id}).one()
-    counts = Counts(*saved)
-    if result is Result.ERROR:
-        if not row.dry_run:
-            from_ledger(db, Ledger(row.connection, pipeline.entity), row.id, counts)
-        error.safe = _what_is_safe(counts, error)
-    history.close_run(
-        db, row.id, result=result, counts=counts, message=str(error), error=error.as_dict()
-    )
-    return counts
-
-
-def _what_is_safe(counts: Counts, error: AppConnectError) -> str:
-    """The catalogue's statement, with this run's own numbers before it."""
-    done = counts.created + counts.updated
-    posted = (
-        f"この処理で {done:,} 件を登録済みです。" if done else "この処理では何も登録していません。"
-    )
-    unknown = f"結果の分からないデータが {counts.pending:,} 件あります。" if counts.pending else ""
-    return posted + unknown + error.safe
-
-
-def _close_cancelled(store: Store, row: RunRow) -> None:
-    error = FaultError("AC-602", "取り消されました")
-    with contextlib.suppress(AppConnectError), store.begin() as db:
-        counts = Counts(*db.execute(_COUNTS, {"id": row.id}).one())
-        history.close_run(
-            db,
-            row.id,
-            result=Result.ERROR,
-            counts=counts,
-            message=str(error),
-            error=error.as_dict(),
-        )

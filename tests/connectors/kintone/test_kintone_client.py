@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import Callable
 from contextlib import aclosing
@@ -195,6 +196,17 @@ async def test_cursor_pages_must_hold_what_was_announced(emulator, client):
                 await anext(pages)
     assert caught.value.code == "AC-302"
     assert "25 件のはずが 10 件" in caught.value.happened
+
+
+async def test_cursor_that_repeats_its_page_for_ever_is_given_up(emulator, client):
+    seed(emulator, 3)
+    record = {name: {"type": "RECORD_NUMBER", "value": "1"} for name in ("$id", "$revision")}
+    body = json.dumps({"records": [record], "next": True})
+    page = Fault(kind="replace_body", path="cursor", method="GET", body=body, times=None)
+    emulator.faults.add(page)
+    async with client() as kintone:
+        error = await failure(read(kintone.records_by_cursor("1")))
+    assert (error.code, emulator.books()["cursors"]) == ("AC-302", 0)
 
 
 async def test_no_cursor_left_in_the_domain(emulator, client, api):
