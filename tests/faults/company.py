@@ -316,18 +316,33 @@ class Company:
         return rows[0][0] if rows else None
 
 
+_depth = 0
+_before: dict[str, str | None] = {}
+
+
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
+    """Set variables while runs are at work; the last one to end puts back what was there.
+
+    Two runs in one event loop end in any order: each putting back what *it* found would leave the
+    first one's values behind for every test that follows.
+    """
+    global _depth  # noqa: PLW0603 (the environment is global, too)
+    if _depth == 0:
+        _before.update({name: os.environ.get(name) for name in values})
+    _depth += 1
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _depth -= 1
+        if _depth == 0:
+            for name, value in _before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+            _before.clear()
 
 
 @contextlib.contextmanager

@@ -114,6 +114,9 @@ class History:
             slip_lag_seconds=lag,
             duplicate_voucher=rng.choice(("accept", "refuse")),
         )
+        if self.firm.bugyo.settings.slip_result == "failed":
+            # Each half of a batch is tried, down to single slips: hundreds of requests.
+            self._set(slip_result_polls=0, slip_async_seconds=0.0)
         self.say(f"{self.firm.changed} {self.firm.bugyo.settings}")
 
     def _people(self, *, first: bool) -> None:
