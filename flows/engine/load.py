@@ -146,7 +146,7 @@ async def _pass(run: RunContext, stage: str, *, last: bool) -> None:
             recorder = group.create_task(record_all())
             group.create_task(send_all(*before, recorder=recorder))
     except BaseExceptionGroup as group_error:
-        raise _first(group_error) from None
+        raise first_error([group_error]) or group_error from None
 
 
 async def _joined(run: RunContext, stage: str) -> AsyncGenerator[list[Staged], None]:
@@ -173,17 +173,18 @@ async def _give_back(run: RunContext, ledger: Ledger, intents: Sequence[Intent])
         )
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that ended the pass: ours before any other, for it has the words."""
+def first_error(problems: Sequence[BaseException]) -> BaseException | None:
+    """What ended the work, groups looked into: ours before any other, for it has the words."""
     flat: list[BaseException] = []
-    queue: list[BaseException] = [group]
+    queue = [*problems]
     while queue:
         error = queue.pop(0)
         if isinstance(error, BaseExceptionGroup):
             queue.extend(error.exceptions)
         else:
             flat.append(error)
-    return next((e for e in flat if isinstance(e, AppConnectError)), flat[0])
+    ours = [error for error in flat if isinstance(error, AppConnectError)]
+    return next(iter([*ours, *flat]), None)
 
 
 async def _send(run: RunContext, batch: Batch) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
 from connectors.kit import AppConnectError
 from flows.engine.context import RunContext
 from flows.engine.extract import extract
-from flows.engine.load import load
+from flows.engine.load import first_error, load
 from flows.engine.transform import transform
 
 _log = logging.getLogger(__name__)
@@ -28,7 +27,8 @@ class PlainSurface:
     async def stages(self, run: RunContext) -> None:
         """Extract and transform side by side, then load."""
         ended = await asyncio.gather(extract(run), transform(run), return_exceptions=True)
-        if (problem := first_error(ended)) is None:
+        problem = first_error([each for each in ended if each is not None])
+        if problem is None:
             try:
                 await load(run)
             except AppConnectError as error:
@@ -37,10 +37,3 @@ class PlainSurface:
             run.error = problem
         elif problem is not None:
             raise problem
-
-
-def first_error(ended: Sequence[BaseException | None]) -> BaseException | None:
-    """What ended the stages: ours before any other, for it has the words."""
-    problems = [each for each in ended if each is not None]
-    ours = [each for each in problems if isinstance(each, AppConnectError)]
-    return next(iter([*ours, *problems]), None)
