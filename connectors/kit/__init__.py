@@ -2,11 +2,13 @@
 
 from connectors.kit._http import Answer, ApiClient, Authorizer, Classifier, Kind, StaticHeaders
 from connectors.kit._masking import MASK, Masker
+from connectors.kit._pace import Timer
 from connectors.kit._retry import (
     NEVER,
     POST,
     READ,
     Failure,
+    Quota,
     RateLimit,
     RetryPolicy,
     ServiceProfile,
@@ -62,6 +64,7 @@ __all__ = [
     "GrantLife",
     "Kind",
     "Masker",
+    "Quota",
     "RateLimit",
     "ReauthorizeError",
     "Refresh",
@@ -70,6 +73,7 @@ __all__ = [
     "SettingsError",
     "StaticHeaders",
     "Timeouts",
+    "Timer",
     "TokenAuthorizer",
     "TokenKeeper",
     "Tokens",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -24,6 +23,7 @@ from tenacity import (
 )
 
 from connectors.kit._masking import Masker
+from connectors.kit._pace import FullError, Pace, Timer
 from connectors.kit._retry import NEVER, Failure, RetryPolicy, ServiceProfile, parse_retry_after
 from connectors.kit.errors import (
     AppConnectError,
@@ -113,30 +113,6 @@ Classifier = Callable[[Answer], AppConnectError | None]
 """Looks at an answer in the vendor's terms: the error that it is, or ``None`` for success."""
 
 
-@dataclass(slots=True)
-class _Pace:
-    """Concurrency and rate of one client, from the service's `RateLimit`."""
-
-    gate: asyncio.Semaphore | None
-    interval: float
-    next_start: float = 0.0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        if self.interval:
-            async with self.lock:
-                wait = self.next_start - time.monotonic()
-                if wait > 0:
-                    await asyncio.sleep(wait)
-                self.next_start = max(time.monotonic(), self.next_start) + self.interval
-        if self.gate is None:
-            yield
-            return
-        async with self.gate:
-            yield
-
-
 class ApiClient:
     """Talks to one service: keep-alive, time-outs apart, retries by class, errors by taxonomy.
 
@@ -150,6 +126,7 @@ class ApiClient:
         verify: TLS verification, as httpx takes it (``True``, or a context with one's own CA).
         clock: Aware time, for HTTP dates in ``Retry-After``.
         resolver: Who resolves names; the system, unless a test stands in for it.
+        timer: The time that is waited by, between requests and between attempts.
 
     Raises:
         SettingsError: ``AC-205``, ``base_url`` is not a URL; ``AC-207``, it is no host of the
@@ -168,6 +145,7 @@ class ApiClient:
         verify: ssl.SSLContext | bool = True,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         resolver: Resolver = resolve,
+        timer: Timer = Timer(),  # noqa: B008 (frozen)
     ) -> None:
         self.profile = profile
         self.masker = secrets or Masker()
@@ -175,11 +153,9 @@ class ApiClient:
         self._classify = classify
         self._authorizer = authorizer
         self._clock = clock
-        times, limit = profile.timeouts, profile.limit
-        self._pace = _Pace(
-            gate=asyncio.Semaphore(limit.concurrency) if limit.concurrency else None,
-            interval=1.0 / limit.per_second if limit.per_second else 0.0,
-        )
+        times = profile.timeouts
+        self._pace = Pace(profile.limit, profile.read.patience, timer)
+        self._sleep = timer.sleep
         self._headers = {"accept": "application/json", **(headers or {})}
         try:
             origin = origin_of(base_url, profile.hosts)
@@ -243,7 +219,7 @@ class ApiClient:
         if json is not None:
             content = orjson.dumps(json)
             headers = {"content-type": "application/json", **(headers or {})}
-        async for attempt in _attempts(policy):
+        async for attempt in _attempts(policy, self._sleep):
             with attempt:
                 return await self._send(method, path, kind, params, content, headers or {})
         raise AssertionError("unreachable: tenacity re-raises")
@@ -263,6 +239,7 @@ class ApiClient:
                 method, path, kind, params, content, {**self._headers, **headers, **credentials}
             )
             error = self._judge(answer, kind)
+            closed = self._pace.learn(answer.headers)
             if error is None:
                 return answer
             # A 401 is a definite no, so even a post may be repeated once with a fresh token. One
@@ -279,6 +256,8 @@ class ApiClient:
                 error.retry_after = parse_retry_after(
                     answer.headers.get("retry-after"), now=self._clock
                 )
+            if error.retry_after is None and error.failure is Failure.THROTTLED:
+                error.retry_after = closed
             raise self._as_outcome(error, kind)
         raise AssertionError("unreachable: the second round returns or raises")
 
@@ -299,6 +278,10 @@ class ApiClient:
                 response = await self._http.request(
                     method, path, params=params, content=content, headers=headers
                 )
+        except FullError as full:
+            lost = error_for(
+                "AC-503", detail=where, failure=Failure.THROTTLED, retry_after=full.seconds
+            )
         except (UnicodeEncodeError, httpx.LocalProtocolError) as error:
             # A header that HTTP cannot carry: a token pasted with a line break or in full width.
             lost = error_for("AC-102", detail=where, failure=Failure.REFUSED)
@@ -376,7 +359,7 @@ class ApiClient:
         return RuntimeError(self.masker.mask(f"{type(error).__name__}: {error}"))
 
 
-def _attempts(policy: RetryPolicy) -> AsyncRetrying:
+def _attempts(policy: RetryPolicy, sleep: Callable[[float], Awaitable[None]]) -> AsyncRetrying:
     def worth_it(error: BaseException) -> bool:
         if not isinstance(error, AppConnectError) or error.failure not in policy.on:
             return False
@@ -385,6 +368,7 @@ def _attempts(policy: RetryPolicy) -> AsyncRetrying:
         return error.retry_after is None or error.retry_after <= policy.patience
 
     return AsyncRetrying(
+        sleep=sleep,
         stop=stop_any(stop_after_attempt(policy.attempts), stop_before_delay(policy.budget)),
         wait=policy.backoff,
         retry=retry_if_exception(worth_it),

@@ -120,16 +120,30 @@ def parse_retry_after(value: str | None, *, now: Callable[[], datetime]) -> floa
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """So many requests, started in any span of so many seconds."""
+
+    requests: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class RateLimit:
-    """What a service allows, as data. ``None`` means that the vendor names no such limit.
+    """What a service allows, as data; all of it holds at once. ``None`` = no such limit is known.
 
     Attributes:
         concurrency: Requests in flight at once from this process.
-        per_second: Requests started in any one second.
+        per_second: Requests started in any one second, evenly spread.
+        quotas: Windows that slide, e.g. ten a second *and* 5,000 an hour; a burst is let through.
+        headers: Prefixes of answer headers that tell how full a limit is, whoever filled it:
+            ``x-rate-limit-`` for ``x-rate-limit-remaining`` (requests) and ``x-rate-limit-reset``
+            (seconds). When nothing remains, the next request waits for the reset.
     """
 
     concurrency: int | None = None
     per_second: float | None = None
+    quotas: tuple[Quota, ...] = ()
+    headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from connectors.kit import (
     SettingsError,
     StaticHeaders,
     Timeouts,
+    Timer,
     UnknownOutcomeError,
     WaitError,
     error_for,
@@ -471,6 +472,44 @@ async def test_requests_per_second_are_bounded(toy: Toy, client_for: MakeClient)
     await asyncio.gather(*(client.request("GET", "/read", kind="read") for _ in range(11)))
     times = sorted(r.at for r in toy.faults.requests)
     assert times[-1] - times[0] >= 0.45
+
+
+FULL = {"x-lim-remaining": "0", "x-lim-reset": "40"}
+TOLD = replace(PROFILE, limit=RateLimit(headers=("x-lim-",)))
+
+
+async def test_a_full_limit_is_waited_for_and_not_run_into(
+    toy: Toy, client_for: MakeClient
+) -> None:
+    slept: list[float] = []
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        slept.append(seconds)
+        now += seconds
+
+    client = client_for(TOLD, timer=Timer(lambda: now, sleep))
+    toy.faults.add(Fault(kind="status", status=200, headers=FULL, body='{"ok": true}'))
+    toy.faults.add(Fault(kind="status", status=429, headers=FULL))
+    await client.request("GET", "/read", kind="read")
+    assert slept == []
+    await client.request("GET", "/read", kind="read")
+    assert slept == [40, 40]  # before the second request, and after its 429
+    assert toy.faults.counts() == {"GET /read": 3}
+
+
+async def test_a_limit_that_is_full_for_long_ends_the_request_before_it_leaves(
+    toy: Toy, client_for: MakeClient
+) -> None:
+    client = client_for(TOLD)
+    full = {**FULL, "x-lim-reset": "3000"}
+    toy.faults.add(Fault(kind="status", status=200, headers=full, body='{"ok": true}'))
+    await client.request("GET", "/read", kind="read")
+    error = await failing(client, "GET", "/read", "read")
+    assert (type(error), error.code) == (WaitError, "AC-503")
+    assert error.retry_after == pytest.approx(3000, abs=5)
+    assert toy.faults.counts() == {"GET /read": 1}
 
 
 async def test_without_limits_requests_run_together(toy: Toy, client_for: MakeClient) -> None:
