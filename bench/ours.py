@@ -30,6 +30,7 @@ from flows.customers_from_kintone import (
 from flows.engine import history, staging
 from flows.engine.clock import now
 from flows.engine.closing import close
+from flows.engine.codes import EMPTY_BOOK
 from flows.engine.collecting import fewer_collections
 from flows.engine.context import RunContext
 from flows.engine.core import window_of
@@ -86,7 +87,7 @@ async def engine(urls: StackUrls) -> dict[str, object]:
             pipeline=PIPELINE,
             source=await stack.enter_async_context(PIPELINE.open_source(block, tools)),
             sink=await stack.enter_async_context(PIPELINE.open_sink(block, tools)),
-            transformer=PIPELINE.transformer(block),
+            transformer=PIPELINE.transformer(block, EMPTY_BOOK),
             lease=held,
             ledger=Ledger(SAMPLE, PIPELINE.entity),
             window=Window(Mode.FULL),

@@ -93,12 +93,12 @@ def tidy(schema: dict[str, Any]) -> dict[str, Any]:
     """Make an object's schema drawable; changes and returns it, a second time changes nothing."""
     properties: dict[str, dict[str, Any]] = schema.get("properties", {})
     required: list[str] = schema.get("required", [])
-    for name, field in list(properties.items()):
+    for place, (name, field) in enumerate(list(properties.items())):
         if field.get("automatic"):
             del properties[name]
             continue
         if field.pop("last", False):
-            field["position"] = len(properties)
+            field["position"] = len(properties) + place
         if field.pop("needed", False) and name not in required:
             required.append(name)
         branches = [branch for branch in field.get("anyOf", []) if branch != {"type": "null"}]

@@ -250,7 +250,7 @@ PIPELINE = Pipeline(
     connection_type=CustomersFromKintoneConnection,
     open_source=_source,
     open_sink=lambda connection, tools: open_customers(connection.bugyo, tools),
-    transformer=lambda connection: CustomerTransform(connection.settings),
+    transformer=lambda connection, _: CustomerTransform(connection.settings),
     references={"billing_code": "請求先コード"},
     overlap_seconds=lambda connection: connection.settings.overlap_minutes * 60.0,
 )

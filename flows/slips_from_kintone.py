@@ -8,28 +8,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from datetime import date, datetime
-from typing import Any, Literal
+from typing import Any
 
 from prefect import State, flow
 from pydantic import Field
 
-from blocks import NEEDED, Connection, FormModel, KintoneCredentials
-from connectors.bugyo.journal import JournalLine, JournalSide, JournalSlip, parse_date, yen
-from connectors.bugyo.journal_checks import check_slip
-from connectors.kit.text import (
-    all_clean,
-    clean_text,
-    cp932_problems,
-    normalise_code,
-    to_cp932_twins,
-    transliterate_cp932,
-)
-from flows.engine import ModeName, Pipeline, Reject, Row, Tools, run_connector, run_name
-from flows.engine.clock import business_date
+from blocks import NEEDED, Connection, KintoneCredentials
+from blocks.form import LAST
+from connectors.bugyo.journal import JournalLine, JournalSide, JournalSlip
+from flows.engine import ModeName, Pipeline, Tools, run_connector, run_name
+from flows.engine.codes import CodeReader
 from flows.engine.model import Changed
-from flows.parts.journal import FIELDS, HIDDEN, OPERATIONS, open_journal, slip_row
+from flows.parts.journal import HIDDEN, OPERATIONS, open_journal
 from flows.parts.kintone import KintoneSource, kintone_source, open_kintone, text_of
+from flows.parts.slips import BadValueError, SlipSettings, SlipTransform, amount, code, day
 
 _SIDES = {"debit": "借方", "credit": "貸方"}
 _CODES = {
@@ -40,10 +32,9 @@ _CODES = {
     "tax_rate": "税率",
     "partner": "取引先",
 }
-_TAX_ROUNDING_TOLERANCE = 1  # yen: taxes are often rounded per invoice, not per line
 
 
-class SlipSettings(FormModel):
+class KintoneSlipSettings(SlipSettings):
     """設定: which app, which records, which fields make a slip.
 
     The columns of the table are recognised by their field codes: 借方 or 貸方, then 勘定科目,
@@ -84,28 +75,13 @@ class SlipSettings(FormModel):
         min_length=1,
         json_schema_extra=NEEDED,
     )
-    changed: Literal["報告のみ", "赤黒"] = Field(
-        default="報告のみ",
-        title="登録後に変わったとき",
-        description=(
-            "伝票を登録したあとで元のレコードが変わったり削除されたりしたときの扱いです。"
-            "「赤黒」は、赤伝票で取り消してから新しい内容で登録し直します。"
-        ),
-        json_schema_extra=NEEDED,
-    )
-    unencodable: Literal["エラーにする", "置き換える"] = Field(
-        default="エラーにする",
-        title="使えない文字",
-        description="絵文字など、奉行クラウドで使えない文字（Shift_JIS にない文字）の扱いです。",
-        json_schema_extra=NEEDED,
-    )
     overlap_minutes: int = Field(
         default=1,
         title="重複して読む時間（分）",
         description="前回の最終更新日時からさかのぼって読み直す時間です。",
         ge=1,
         le=1440,
-        json_schema_extra=NEEDED,
+        json_schema_extra={**NEEDED, **LAST},
     )
 
 
@@ -128,111 +104,45 @@ class SlipsFromKintoneConnection(Connection):
     kintone: KintoneCredentials = Field(
         title="kintone", description="Blocks で先に作成した、kintone の接続情報を選びます。"
     )
-    settings: SlipSettings = Field(title="設定", description="連携するアプリと、項目の対応です。")
+    settings: KintoneSlipSettings = Field(
+        title="設定", description="連携するアプリと、項目の対応です。"
+    )
 
 
-class _BadValueError(Exception):
-    def __init__(self, item: str, message: str, code: str = "AC-807") -> None:
-        super().__init__(message)
-        self.item, self.message, self.code = item, message, code
+class KintoneSlipTransform(SlipTransform[KintoneSlipSettings]):
+    """One kintone record -> one slip. Its codes are those of 奉行クラウド already."""
 
-
-class SlipTransform:
-    """One kintone record -> one slip. Pure; made once a run."""
-
-    fields = FIELDS
-
-    def __init__(self, settings: SlipSettings) -> None:
-        self._settings = settings
-        self._replace = settings.unencodable == "置き換える"
-
-    def __call__(self, source_key: str, record: Mapping[str, Any]) -> Row | Reject:
-        """The row, or the reject that says what is wrong."""
-        day = text_of(record, self._settings.day).strip()
-        label = f"レコード {source_key}"
-        try:
-            slip = self._slip(day, record)
-            label = f"{slip.date:%Y/%m/%d} {slip.debit_total:,}円 {slip.description}".strip()[:60]
-        except _BadValueError as bad:
-            return Reject(
-                source_key, bad.code, item=bad.item, label=label, reason=f"{bad.message}。"
-            )
-        violations = check_slip(slip, tolerance=_TAX_ROUNDING_TOLERANCE)
-        # 証憑番号 is given by the engine when the slip is sent.
-        violations = [each for each in violations if each.field != "voucher_number"]
-        if violations:
-            reason = "。".join(each.message for each in violations) + "。"
-            first = violations[0]
-            return Reject(source_key, first.code, item=first.label, label=label, reason=reason)
-        return Row(source_key, label, slip_row(slip, label))
-
-    def _slip(self, day: str, record: Mapping[str, Any]) -> JournalSlip:
-        if not day:
-            raise _BadValueError("伝票日付", "伝票日付が空です", "AC-801")
-        try:
-            parsed = _day(day)
-        except ValueError as error:
-            raise _BadValueError("伝票日付", str(error)) from None
-        rows = record[self._settings.table]["value"] or []
+    def slip(self, record: Mapping[str, Any], codes: CodeReader) -> JournalSlip:  # noqa: ARG002
+        """The slip of a record."""
+        date = day("伝票日付", text_of(record, self.settings.day))
+        rows = record[self.settings.table]["value"] or []
         if not rows:
-            raise _BadValueError("明細", "明細が1行もありません", "AC-801")
+            raise BadValueError("明細", "明細が1行もありません", "AC-801")
         lines = tuple(self._line(number, row["value"]) for number, row in enumerate(rows, 1))
         common = ""
-        if self._settings.description:
-            common = self._text("摘要", text_of(record, self._settings.description))
-        return JournalSlip(date=parsed, voucher_number="", lines=lines, description=common)
+        if self.settings.description:
+            common = self.text("摘要", text_of(record, self.settings.description))
+        return JournalSlip(date=date, voucher_number="", lines=lines, description=common)
 
     def _line(self, number: int, row: Mapping[str, Any]) -> JournalLine:
-        sides = {name: self._side(number, word, row) for name, word in _SIDES.items()}
-        text = self._text(f"{number}行目の摘要", _cell(row, "摘要"))
+        sides = {name: _side(number, word, row) for name, word in _SIDES.items()}
+        text = self.text(f"{number}行目の摘要", _cell(row, "摘要"))
         return JournalLine(debit=sides["debit"], credit=sides["credit"], description=text)
 
-    def _side(self, number: int, word: str, row: Mapping[str, Any]) -> JournalSide | None:
-        codes = {name: _code(_cell(row, f"{word}{column}")) for name, column in _CODES.items()}
-        amounts: list[int] = []
-        for column in ("金額", "消費税額"):
-            text = _cell(row, f"{word}{column}").strip()
-            try:
-                amounts.append(yen(text) if text else 0)
-            except ValueError as error:
-                item = f"{word}{column}"
-                raise _BadValueError(item, f"{number}行目: {item}が{error}") from None
-        if not any(amounts) and not codes["account"]:
-            return None
-        return JournalSide(amount=amounts[0], tax=amounts[1], **codes)
 
-    def _text(self, item: str, text: str) -> str:
-        if all_clean([text]):
-            return text
-        text = to_cp932_twins(clean_text(text, multiline=False))
-        problems = cp932_problems(text)
-        if problems and not self._replace:
-            listed = "、".join(f"{c}（U+{ord(c):04X}）" for c in problems)
-            raise _BadValueError(item, f"{item}に使えない文字があります: {listed}", "AC-803")
-        return transliterate_cp932(text) if problems else text
+def _side(number: int, word: str, row: Mapping[str, Any]) -> JournalSide | None:
+    codes = {name: code(_cell(row, f"{word}{column}")) for name, column in _CODES.items()}
+    net, tax = (
+        amount(f"{word}{column}", _cell(row, f"{word}{column}"), where=f"{number}行目: ")
+        for column in ("金額", "消費税額")
+    )
+    if not net and not tax and not codes["account"]:
+        return None
+    return JournalSide(amount=net, tax=tax, **codes)
 
 
 def _cell(row: Mapping[str, Any], code: str) -> str:
     return text_of(row, code) if code in row else ""
-
-
-def _day(text: str) -> date:
-    """The day of a date field, or that of a date-and-time field (UTC on the wire) in Japan.
-
-    Raises:
-        ValueError: it is no date, or something follows it: cutting that off could be a day wrong.
-    """
-    with contextlib.suppress(ValueError):  # its words are not for a clerk
-        if "T" not in text and len(text) <= len("2026/11/02"):
-            return parse_date(text)
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is not None:
-            return business_date(moment)
-    raise ValueError(f"日付ではありません: 「{text[:40]}」")
-
-
-def _code(text: str) -> str:
-    return normalise_code(text, width=None)
 
 
 @contextlib.asynccontextmanager
@@ -253,7 +163,7 @@ PIPELINE = Pipeline(
     connection_type=SlipsFromKintoneConnection,
     open_source=_source,
     open_sink=lambda connection, tools: open_journal(connection.bugyo, tools),
-    transformer=lambda connection: SlipTransform(connection.settings),
+    transformer=lambda connection, _: KintoneSlipTransform(connection.settings),
     references={},
     overlap_seconds=lambda connection: connection.settings.overlap_minutes * 60.0,
     changed=lambda connection: Changed(connection.settings.changed),

@@ -26,6 +26,7 @@ from deployments.catalog import (
     register_blocks,
 )
 from deployments.cli.books import table
+from flows.engine.codes import EMPTY_BOOK
 from flows.engine.opening import load_connection
 from flows.engine.pipeline import Tools
 from flows.engine.store import Store
@@ -118,7 +119,7 @@ def print_assumptions(name: str, *, as_json: bool) -> None:
     """Print what a connection depends on that nobody has proven yet."""
     connector, connection = asyncio.run(_find(name))
     pipeline = connector.pipeline
-    fields = pipeline.transformer(connection).fields
+    fields = pipeline.transformer(connection, EMPTY_BOOK).fields
     if pipeline.changed is not None:
         # A slip's row holds the slip whole: whatever the registry lets through may be sent.
         fields = tuple(item.field for item in resource(pipeline.entity).items)

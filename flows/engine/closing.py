@@ -28,6 +28,12 @@ def preview_prefix(row: RunRow) -> str:
     return "確認のみ（送信していません）: " if row.dry_run else ""
 
 
+def ending_words(run: RunContext, row: RunRow) -> str:
+    """What is said about a run that came to its end: its counts, and the codes that it lacked."""
+    words = preview_prefix(row) + run.counts.sentence()
+    return f"{words} / {unmapped}" if (unmapped := run.unmapped.sentence()) else words
+
+
 def close(db: Any, run: RunContext, row: RunRow) -> tuple[Result, Counts]:
     """Everything that has to become true together when a run ends well.
 
@@ -53,7 +59,7 @@ def close(db: Any, run: RunContext, row: RunRow) -> tuple[Result, Counts]:
         row.id,
         result=result,
         counts=counts,
-        message=preview_prefix(row) + counts.sentence(),
+        message=ending_words(run, row),
         error=None,
     )
     return result, counts

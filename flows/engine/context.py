@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from connectors.kit import AppConnectError, Masker
+from flows.engine.code_table import Unmapped
 from flows.engine.lease import Lease
 from flows.engine.ledger import Ledger, reversal_entity
 from flows.engine.model import Changed, Counts, Mode, RunHandle, Window
@@ -57,6 +58,7 @@ class RunContext:
         destination: Which 法人 the books of this connection are about.
         posted_yen: Of documents: yen of those that this run posted or found, for the
             reconciliation with the books.
+        unmapped: What コード変換表 lacks for what was read, known when it is converted.
         recent: Source keys of the last batches.
         log: Tells the operator something, in Prefect's log of the run when there is one.
     """
@@ -88,6 +90,7 @@ class RunContext:
     changed: Changed | None = None
     destination: str = ""
     posted_yen: int = 0
+    unmapped: Unmapped = field(default_factory=Unmapped)
     recent: deque[set[str]] = field(default_factory=lambda: deque(maxlen=_RECENT))
     log: Callable[..., None] = _log.info
     _reported: float = 0.0

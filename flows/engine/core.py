@@ -18,7 +18,8 @@ from connectors.kit import AppConnectError, FaultError, Masker, SettingsError, W
 from flows.engine import history, points, rejects, staging
 from flows.engine.brake import Brake, in_flight, lapse_is_a_stop
 from flows.engine.clock import now
-from flows.engine.closing import close, close_cancelled, close_with_error, preview_prefix
+from flows.engine.closing import close, close_cancelled, close_with_error, ending_words
+from flows.engine.code_table import Unmapped, open_book
 from flows.engine.collecting import fewer_collections
 from flows.engine.context import Planned, Report, RunContext
 from flows.engine.lease import lease
@@ -95,6 +96,7 @@ class Ending:
         row: Its row in the history; ``None`` = the books could not be opened.
         counts: ``None`` = not known.
         planned: The preview of a dry run.
+        unmapped: What コード変換表 lacks.
     """
 
     result: Result
@@ -103,6 +105,7 @@ class Ending:
     counts: Counts | None = None
     error: AppConnectError | None = None
     planned: list[Planned] = field(default_factory=list)
+    unmapped: Unmapped = field(default_factory=Unmapped)
 
 
 async def execute(
@@ -191,13 +194,16 @@ async def _run(
         await store.do(history.same_destination, row.connection, block.destination())
         tools = Tools(masker, Vault(store))
         async with contextlib.AsyncExitStack() as stack:
+            source = await stack.enter_async_context(pipeline.open_source(block, tools))
+            sink = await stack.enter_async_context(pipeline.open_sink(block, tools))
+            book = await open_book(store, row.connection, pipeline.codes, sink)
             run = RunContext(
                 handle=RunHandle(run_id=row.id, connection=row.connection),
                 store=store,
                 pipeline=pipeline,
-                source=await stack.enter_async_context(pipeline.open_source(block, tools)),
-                sink=await stack.enter_async_context(pipeline.open_sink(block, tools)),
-                transformer=pipeline.transformer(block),
+                source=source,
+                sink=sink,
+                transformer=pipeline.transformer(block, book),
                 lease=held,
                 ledger=Ledger(row.connection, pipeline.entity),
                 window=Window(Mode(row.mode)),
@@ -220,8 +226,14 @@ async def _run(
                 raise run.error
             points.reached("before-watermark")
             result, counts = await store.do(_close_held, run, row)
-            message = preview_prefix(row) + counts.sentence()
-            return Ending(result, message, row, counts, planned=run.planned)
+            return Ending(
+                result,
+                ending_words(run, row),
+                row,
+                counts,
+                planned=run.planned,
+                unmapped=run.unmapped,
+            )
 
 
 def _close_held(db: Any, run: RunContext, row: RunRow) -> tuple[Result, Counts]:

@@ -67,6 +67,25 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class MissingCode:
+    """A partner's code that cannot be turned into one of 奉行クラウド; see `flows.engine.codes`.
+
+    Attributes:
+        kind: What it should become: ``勘定科目``.
+        source: What the code is at the partner: ``経費科目``.
+        code: The partner's code.
+        name: What the partner calls it.
+        bugyo_code: What コード変換表 says, which 奉行クラウド does not have; empty = no entry.
+    """
+
+    kind: str
+    source: str
+    code: str
+    name: str = ""
+    bugyo_code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Reject:
     """One record that cannot be posted, and why.
 
@@ -77,6 +96,7 @@ class Reject:
         reason: What is wrong with this very record.
         remedy: What to do about it; empty = the catalogue's remedy.
         holder: Source key of the record that already has this code.
+        missing: Codes without a counterpart at 奉行クラウド (``AC-821``, ``AC-822``).
     """
 
     source_key: str
@@ -86,6 +106,7 @@ class Reject:
     reason: str = ""
     remedy: str = ""
     holder: str | None = None
+    missing: tuple[MissingCode, ...] = ()
 
 
 @dataclass(slots=True)

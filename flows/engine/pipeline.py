@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from blocks import Connection
 from connectors.kit import Masker
+from flows.engine.codes import CodeBook, CodeUse
 from flows.engine.model import Changed, Found, Reject, Row, SendOutcome, SourcePage, Window
 
 C = TypeVar("C", bound=Connection)
@@ -152,12 +153,13 @@ class Pipeline(Generic[C]):
         references: Fields that hold the key of another row of the same entity, with their labels.
         open_source: Makes the source; closing it closes its client.
         open_sink: Makes the sink; closing it closes its client.
-        transformer: Makes the transform from the connection's settings.
+        transformer: Makes the transform from the connection's settings and its コード変換表.
         overlap_seconds: How far before the watermark an incremental run starts.
         changed: Of documents: what happens when a record changes after it was posted. ``None`` =
             what is moved are masters, upserted by key.
         hidden: Fields that no person reads, left out of previews.
         operations: Names of the 奉行クラウド operations that it calls, for ``bugyo check``.
+        codes: What it looks up in コード変換表; none = it is given an empty book.
     """
 
     connector: str
@@ -167,9 +169,10 @@ class Pipeline(Generic[C]):
     connection_type: type[C]
     open_source: Callable[[C, Tools], AbstractAsyncContextManager[Source]]
     open_sink: Callable[[C, Tools], AbstractAsyncContextManager[Any]]
-    transformer: Callable[[C], Transformer]
+    transformer: Callable[[C, CodeBook], Transformer]
     references: Mapping[str, str]
     overlap_seconds: Callable[[C], float]
     changed: Callable[[C], Changed] | None = None
     hidden: frozenset[str] = frozenset()
     operations: tuple[str, ...] = ("SearchTenant", "ExportCustomer", "ImportCustomer")
+    codes: tuple[CodeUse, ...] = ()

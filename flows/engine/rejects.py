@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import Connection, text
 
 from connectors.kit import DataError, catalogue
-from flows.engine import corrections
+from flows.engine import code_table, corrections
 from flows.engine.ledger import Ledger
 from flows.engine.model import Reject
 from flows.engine.reject_csv import Line
@@ -109,7 +109,7 @@ def put(
     connection: str,
     entity: str,
     run_id: UUID,
-    found: Iterable[tuple[Reject, object]],
+    found: Sequence[tuple[Reject, object]],
 ) -> None:
     """Keep rejects with their source records; a reject that is known already is brought up to date.
 
@@ -138,6 +138,7 @@ def put(
     ]
     if rows:
         db.execute(_PUT, rows)
+        code_table.note(db, connection, entity, [reject for reject, _ in found])
 
 
 def _catalogue_remedy(reject: Reject) -> str:

@@ -29,6 +29,8 @@ from connectors.kit import AppConnectError
 from connectors.kit.error_links import error_link
 from flows.engine import history, rejects, staging
 from flows.engine.clock import JST, now, span_text
+from flows.engine.code_table import Blocked, Unmapped
+from flows.engine.codes import EMPTY
 from flows.engine.context import Planned
 from flows.engine.model import Counts, Result, Trigger
 from flows.engine.pipeline import Pipeline
@@ -51,6 +53,15 @@ _QUIET_SECONDS = 60.0
 
 TABLE_ROWS = 200
 """Rows of a table artifact; the CSV has all of them."""
+
+UNMAPPED_COLUMNS = (
+    "種類",
+    "相手側の項目",
+    "コード",
+    "名称",
+    "止まっている件数",
+    "対処",
+)
 
 HISTORY_COLUMNS = (
     "サービス名",
@@ -134,6 +145,7 @@ async def show_result(
     message: str,
     error: AppConnectError | None,
     rejected: Sequence[rejects.Listed] = (),
+    unmapped: Sequence[Blocked] = (),
 ) -> None:
     """Artifact 結果: counts as a table, and what to do when something went wrong.
 
@@ -145,6 +157,7 @@ async def show_result(
         message: Said below the counts.
         error: What ended the run.
         rejected: The first of the records that were rejected, at most `RESULT_ROWS`.
+        unmapped: The codes that コード変換表 lacks.
     """
     lines = [f"## {result}"]
     if counts is not None:
@@ -172,6 +185,18 @@ async def show_result(
         ]
         if error.detail.as_dict():
             lines.append(f"- **詳細**: {_literal(str(error.detail))}")
+    if unmapped:
+        titles = " | ".join(UNMAPPED_COLUMNS)
+        lines += ["", "### 未対応のコード", "", f"| {titles} |"]
+        lines.append("| --- | --- | --- | --- | ---: | --- |")
+        shown = [unmapped_line(each) for each in unmapped[:RESULT_ROWS]]
+        lines += [f"| {' | '.join(map(_cell, line))} |" for line in shown]
+        if len(unmapped) > RESULT_ROWS:
+            more = len(unmapped) - RESULT_ROWS
+            lines += [
+                "",
+                f"ほか {more:,} 種類は、Artifacts の未対応のコード（unmapped）にあります。",
+            ]
     if rejected:
         lines += ["", "### エラー明細", "", "| 対象 | 理由 | 対処 |", "| --- | --- | --- |"]
         lines += [f"| {_cell(r.label)} | {_cell(r.reason)} | {_cell(r.remedy)} |" for r in rejected]
@@ -192,6 +217,32 @@ def _literal(words: str) -> str:
 def _cell(words: str) -> str:
     """The same inside a Markdown table."""
     return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", _literal(words))
+
+
+def unmapped_line(blocked: Blocked) -> list[str]:
+    """A code that コード変換表 lacks, in the order of `UNMAPPED_COLUMNS`."""
+    code = blocked.missing
+    todo = (
+        f"コード変換表の奉行コード「{code.bugyo_code}」を直す（奉行クラウドにありません）"
+        if code.bugyo_code
+        else "コード変換表に奉行コードを入れる"
+    )
+    return [code.kind, code.source, code.code or EMPTY, code.name, f"{blocked.records:,}", todo]
+
+
+async def show_unmapped(connection: str, service: str, unmapped: Unmapped) -> None:
+    """Artifact 未対応のコード: each code that コード変換表 lacks, once, before anything is sent."""
+    table = [
+        dict(zip(UNMAPPED_COLUMNS, unmapped_line(each), strict=True))
+        for each in unmapped.codes[:TABLE_ROWS]
+    ]
+    more = f"（先頭 {TABLE_ROWS} 種類）" if len(unmapped.codes) > TABLE_ROWS else ""
+    async with _tolerant("未対応のコード"):
+        await acreate_table_artifact(
+            table,
+            key=f"unmapped-{connection}",
+            description=f"未対応のコード: {service} {unmapped.sentence()}{more}",
+        )
 
 
 async def show_rejects(store: Store, row: RunRow, entity: str) -> Path | None:
@@ -265,7 +316,9 @@ def _previewed_rejects(db: Connection, run_id: UUID) -> list[list[str]]:
 
     found: list[list[str]] = []
     for (body,) in rows:
-        for source_key, code, item, label, reason in orjson.loads(staging.decompress(bytes(body))):
+        for source_key, code, item, label, reason, *_ in orjson.loads(
+            staging.decompress(bytes(body))
+        ):
             found.append([source_key, label, code, catalogue()[code].title, item, reason])
     return found
 

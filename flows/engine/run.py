@@ -75,6 +75,7 @@ class _PrefectSurface:
     """The stages as Prefect tasks, progress as an artifact, words in the log of the run."""
 
     def __init__(self, connection: str) -> None:
+        self._connection = connection
         self.progress: Report = report.progress_report(connection)
         self._logger = get_run_logger()
 
@@ -93,6 +94,8 @@ class _PrefectSurface:
                 if not state.is_completed():
                     # Prefect could not run the stage: going on would skip records and forget them.
                     raise RuntimeError(f"the stage ended {state.type.value}")
+            if run.unmapped.codes and stages == (_extract_to_the_end, transform):
+                await report.show_unmapped(self._connection, run.pipeline.service, run.unmapped)
             if run.mode is Mode.ONE and run.counts.extracted == 0:
                 label = f"{run.pipeline.key_label}「{run.window.key}」のレコードがありません"
                 run.error = SettingsError("AC-205", label)
@@ -222,7 +225,14 @@ async def _show(pipeline: Pipeline[Any], ending: Ending) -> None:
         pages.append(report.show_rejects(store, row, pipeline.entity))
     pages.append(
         report.show_result(
-            row.connection, row.service, counts, ending.result, ending.message, None, bad
+            row.connection,
+            row.service,
+            counts,
+            ending.result,
+            ending.message,
+            None,
+            bad,
+            ending.unmapped.codes,
         )
     )
     pages.append(report.show_history(store, row.connection))

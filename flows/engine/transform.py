@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from flows.engine import corrections, handover, position, rejects, staging
+from flows.engine import code_table, corrections, handover, position, rejects, staging
 from flows.engine.context import RunContext
 from flows.engine.corrections import Correction, Corrector
 from flows.engine.handover import Fetched, Handover, ParsedPage, Records
@@ -66,6 +66,19 @@ async def transform(run: RunContext) -> None:
         if storing is not None:
             await asyncio.gather(storing, return_exceptions=True)
         pages.close()
+    if run.pipeline.codes:
+        await run.store.do(_tell_unmapped, run)
+
+
+def _tell_unmapped(db: Connection, run: RunContext) -> None:
+    """未対応のコード of everything that was read: known before anything is sent."""
+    run.unmapped = (
+        code_table.previewed(db, run.run_id)
+        if run.dry_run
+        else code_table.unmapped(db, run.handle.connection, run.run_id)
+    )
+    if run.unmapped.codes:
+        run.log("%s", run.unmapped.sentence())
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +240,10 @@ def _store(db: Connection, run: RunContext, page: _Converted) -> None:
         corrections.drop(db, run.handle.connection, run.pipeline.entity, page.stale)
     elif bad:
         # A dry run changes no books; its rejects live in its own staged page until it is reported.
-        preview = [(r.source_key, r.code, r.item, r.label, r.reason) for r, _ in bad]
+        preview = [
+            (r.source_key, r.code, r.item, r.label, r.reason, code_table.as_preview(r))
+            for r, _ in bad
+        ]
         staging.put(db, run.run_id, "preview", page.seq, len(bad), orjson.dumps(preview))
     extracted = None if fetched is None else fetched.extracted
     position.save(db, run.run_id, where, extracted=extracted, rejected=page.rejected)

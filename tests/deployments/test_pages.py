@@ -17,7 +17,7 @@ from deployments.catalog import connectors, register_blocks, run_form
 from deployments.sample import AWKWARD
 from deployments.stack.pages import publish, render
 from flows.customers_from_kintone import CustomerSettings, CustomersFromKintoneConnection
-from flows.slips_from_kintone import SlipSettings
+from flows.slips_from_kintone import KintoneSlipSettings
 from tests.conftest import PrefectServer
 
 ROOT = Path(__file__).parents[2]
@@ -60,9 +60,14 @@ def test_the_slips_manuals_table_is_the_settings_model() -> None:
     table = re.search(r"^\| 設定 \|.*\n.*\n((?:\|.*\n)+)", text, re.MULTILINE)
     assert table
     rows = [[c.strip() for c in line.strip("|").split("|")[:2]] for line in table[1].splitlines()]
+    drawn = KintoneSlipSettings.model_json_schema()["properties"]
+
+    def place(field: tuple[str, object]) -> int:
+        return int(drawn[field[0]]["position"])
+
     wanted = [
         [str(field.title), "" if field.is_required() else str(field.default) or "（空欄）"]
-        for field in SlipSettings.model_fields.values()
+        for _, field in sorted(KintoneSlipSettings.model_fields.items(), key=place)
     ]
     assert rows == wanted
 

@@ -187,7 +187,7 @@ async def broken_sink(connection: Any, tools: Any) -> AsyncIterator[Any]:
 @pytest.mark.parametrize(
     ("name", "planted"),
     [
-        ("bug-transform", {"transformer": lambda _: Broken()}),
+        ("bug-transform", {"transformer": lambda *_: Broken()}),
         ("bug-source", {"open_source": broken_source}),
         ("bug-sink", {"open_sink": broken_sink}),
     ],

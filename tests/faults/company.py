@@ -44,7 +44,7 @@ from flows.engine.plain import PlainSurface
 from flows.engine.store import Store, migrate
 from flows.engine.store.database import URL_VARIABLE
 from flows.parts.journal import VISIBLE_VARIABLE
-from flows.slips_from_kintone import PIPELINE, SlipSettings, SlipsFromKintoneConnection
+from flows.slips_from_kintone import PIPELINE, KintoneSlipSettings, SlipsFromKintoneConnection
 
 APP = "1"
 TOKEN = "demo-api-token"
@@ -195,7 +195,7 @@ class Company:
             kintone=KintoneCredentials(
                 subdomain="example", api_token=SecretStr(TOKEN), endpoint=kintone_url
             ),
-            settings=SlipSettings(app=APP, changed=self.changed),  # type: ignore[arg-type]
+            settings=KintoneSlipSettings(app=APP, changed=self.changed),  # type: ignore[arg-type]
         )
 
     async def _execute(self, order: Order, brake: Brake | None = None) -> Ending:

@@ -3,15 +3,18 @@
 from flows.engine.store.database import Store, migrate
 from flows.engine.store.relaxed import relax
 from flows.engine.store.tables import (
+    CodeMapping,
     ConnectionRow,
     CorrectionRow,
     LedgerRow,
     RejectRow,
     RunRow,
     StagedPage,
+    UnmappedCode,
 )
 
 __all__ = [
+    "CodeMapping",
     "ConnectionRow",
     "CorrectionRow",
     "LedgerRow",
@@ -19,6 +22,7 @@ __all__ = [
     "RunRow",
     "StagedPage",
     "Store",
+    "UnmappedCode",
     "migrate",
     "relax",
 ]

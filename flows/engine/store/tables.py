@@ -6,6 +6,8 @@
     ledger       what was sent, record by record (design 6)
     reject       records that could not be posted, with the remedy and the source record
     correction   what a person changed in a rejected record
+    code_mapping   コード変換表: partner code -> 奉行 code
+    unmapped_code  which codes of a rejected record have no counterpart
 
 Times are ``timestamptz``. Text columns never hold NUL: PostgreSQL refuses it, so bodies that come
 from a partner are stored as compressed bytes.
@@ -17,7 +19,17 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, LargeBinary, String, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -198,3 +210,51 @@ class RejectRow(SQLModel, table=True):
     source: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     first_seen: datetime = Field(sa_column=_moment())
     last_seen: datetime = Field(sa_column=_moment())
+
+
+class CodeMapping(SQLModel, table=True):
+    """An entry of コード変換表.
+
+    Attributes:
+        kind: What the code becomes: ``勘定科目`` …, see `flows.engine.codes.CodeKind`.
+        source: What the partner's code is: ``経費科目``.
+        partner_code: The partner's code.
+        name: What it is called, for a person.
+        bugyo_code: Code at 奉行クラウド; of a 補助科目 ``勘定科目/補助科目``.
+    """
+
+    __tablename__ = "code_mapping"
+
+    connection: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    partner_code: str = Field(primary_key=True)
+    name: str = ""
+    bugyo_code: str
+    updated_at: datetime = Field(sa_column=_moment())
+
+
+class UnmappedCode(SQLModel, table=True):
+    """A code that keeps a record from being posted; it goes with the record's reject.
+
+    Attributes:
+        bugyo_code: What コード変換表 says, which 奉行クラウド does not have; empty = no entry.
+    """
+
+    __tablename__ = "unmapped_code"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["connection", "entity", "source_key"],
+            ["reject.connection", "reject.entity", "reject.source_key"],
+            ondelete="CASCADE",
+        ),
+    )
+
+    connection: str = Field(primary_key=True)
+    entity: str = Field(primary_key=True)
+    source_key: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    partner_code: str = Field(primary_key=True)
+    name: str = ""
+    bugyo_code: str = ""

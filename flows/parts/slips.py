@@ -1,0 +1,205 @@
+"""What every connector that makes 仕訳伝票 shares: its settings, its words, its checks.
+
+A connector's transform is a `SlipTransform` with one method, which makes the slip of a record or
+raises `BadValueError`; everything around it is here:
+
+    class ReceiptTransform(SlipTransform):
+        noun = "取引"
+
+        def slip(self, record: Mapping[str, Any], codes: CodeReader) -> JournalSlip:
+            total = amount("合計", record["total"])
+            till = codes(CodeKind.ACCOUNT, "支払方法", record["method"], record["method_name"])
+            line = JournalLine(
+                debit=JournalSide(account=till, amount=total),
+                credit=JournalSide(account=self.settings.sales, amount=total),
+                description=self.text("摘要", record["memo"]),
+            )
+            date = day("取引日時", record["date"])
+            return JournalSlip(date=date, voucher_number="", lines=(line,))
+
+Codes that have no counterpart become one reject (``AC-821``), whatever else the slip holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from blocks import NEEDED, FormModel
+from blocks.form import LAST
+from connectors.bugyo.journal import JournalSlip, parse_date, yen
+from connectors.bugyo.journal_checks import check_slip
+from connectors.kit.text import (
+    all_clean,
+    clean_text,
+    cp932_problems,
+    normalise_code,
+    to_cp932_twins,
+    transliterate_cp932,
+)
+from flows.engine.clock import business_date
+from flows.engine.codes import EMPTY_BOOK, CodeBook, CodeReader
+from flows.engine.model import Reject, Row
+from flows.parts.journal import FIELDS, slip_row
+
+_LABEL = 60  # characters
+
+
+class SlipSettings(FormModel):
+    """設定 that every connector of slips has; they stand behind those that a subclass adds."""
+
+    changed: Literal["報告のみ", "赤黒"] = Field(
+        default="報告のみ",
+        title="登録後に変わったとき",
+        description=(
+            "伝票を登録したあとで元のデータが変わったり削除されたりしたときの扱いです。"
+            "「赤黒」は、赤伝票で取り消してから新しい内容で登録し直します。"
+        ),
+        json_schema_extra={**NEEDED, **LAST},
+    )
+    unencodable: Literal["エラーにする", "置き換える"] = Field(
+        default="エラーにする",
+        title="使えない文字",
+        description="絵文字など、奉行クラウドで使えない文字（Shift_JIS にない文字）の扱いです。",
+        json_schema_extra={**NEEDED, **LAST},
+    )
+
+
+S = TypeVar("S", bound=SlipSettings)
+
+
+class BadValueError(Exception):
+    """A value that makes no slip.
+
+    Args:
+        item: Label of the item at fault.
+        message: What is wrong with it, without the full stop.
+        code: Catalogue code of the reject.
+    """
+
+    def __init__(self, item: str, message: str, code: str = "AC-807") -> None:
+        super().__init__(message)
+        self.item, self.message, self.code = item, message, code
+
+
+class SlipTransform(ABC, Generic[S]):
+    """One record -> one slip. Pure; made once a run.
+
+    Attributes:
+        fields: The fields of every row.
+        noun: What a record is called: ``レコード``, ``取引``, ``経費精算``.
+        tolerance: Yen by which a tax may differ from rate x amount: taxes are often rounded per
+            invoice, not per line. ``None`` = taxes are not checked.
+        settings: The connection's.
+    """
+
+    fields = FIELDS
+    noun: ClassVar[str] = "レコード"
+    tolerance: ClassVar[int | None] = 1
+
+    def __init__(self, settings: S, book: CodeBook = EMPTY_BOOK) -> None:
+        self.settings = settings
+        self._book = book
+        self._replace = settings.unencodable == "置き換える"
+
+    @abstractmethod
+    def slip(self, record: Mapping[str, Any], codes: CodeReader) -> JournalSlip:
+        """The slip of a record, without 証憑番号, which the engine gives.
+
+        Args:
+            record: As the source reads it.
+            codes: コード変換表; what it lacks is empty in the slip, which then becomes a reject.
+
+        Raises:
+            BadValueError: a value makes no slip.
+        """
+
+    def __call__(self, source_key: str, record: Mapping[str, Any]) -> Row | Reject:
+        """The row, or the reject that says what is wrong."""
+        codes = self._book.reader()
+        try:
+            slip = self.slip(record, codes)
+        except BadValueError as bad:
+            label = f"{self.noun} {source_key}"
+            return Reject(source_key, bad.code, bad.item, label, f"{bad.message}。")
+        label = slip_label(slip)
+        if (reject := codes.reject(source_key, label)) is not None:
+            return reject
+        violations = check_slip(slip, tolerance=self.tolerance)
+        violations = [each for each in violations if each.field != "voucher_number"]
+        if violations:
+            reason = "。".join(each.message for each in violations) + "。"
+            first = violations[0]
+            return Reject(source_key, first.code, first.label, label, reason)
+        return Row(source_key, label, slip_row(slip, label))
+
+    def text(self, item: str, text: str) -> str:
+        """A text as 奉行クラウド can hold it, on one line.
+
+        Raises:
+            BadValueError: ``AC-803``, it has characters that do not exist there, and the setting
+                使えない文字 does not say 置き換える.
+        """
+        if all_clean([text]):
+            return text
+        text = to_cp932_twins(clean_text(text, multiline=False))
+        problems = cp932_problems(text)
+        if problems and not self._replace:
+            listed = "、".join(f"{c}（U+{ord(c):04X}）" for c in problems)
+            raise BadValueError(item, f"{item}に使えない文字があります: {listed}", "AC-803")
+        return transliterate_cp932(text) if problems else text
+
+
+def slip_label(slip: JournalSlip) -> str:
+    """How a person recognises a slip: its date, its yen, its common 摘要.
+
+    It is part of the row: were it made differently, posted slips would look changed.
+    """
+    return f"{slip.date:%Y/%m/%d} {slip.debit_total:,}円 {slip.description}".strip()[:_LABEL]
+
+
+def day(item: str, text: str) -> date:
+    """The day of a date, or that of a date and time in Japan.
+
+    Raises:
+        BadValueError: ``AC-801``, it is empty; ``AC-807``, it is no date, or something follows it:
+            cutting that off could be a day wrong.
+    """
+    text = text.strip()
+    if not text:
+        raise BadValueError(item, f"{item}が空です", "AC-801")
+    with contextlib.suppress(ValueError):  # its words are not for a clerk
+        if "T" not in text and len(text) <= len("2026/11/02"):
+            return parse_date(text)
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return business_date(moment)
+    raise BadValueError(item, f"日付ではありません: 「{text[:40]}」")
+
+
+def amount(item: str, text: str, *, where: str = "") -> int:
+    """Whole yen; an empty text is 0.
+
+    Args:
+        item: Label of the item.
+        text: As it came.
+        where: Said before it: ``3行目: ``.
+
+    Raises:
+        BadValueError: it is no number, or has a fraction.
+    """
+    text = text.strip()
+    try:
+        return yen(text) if text else 0
+    except ValueError as error:
+        raise BadValueError(item, f"{where}{item}が{error}") from None
+
+
+def code(text: str) -> str:
+    """A 奉行 code that the partner holds as it is: half width, leading zeros kept."""
+    return normalise_code(text, width=None)
