@@ -4,6 +4,7 @@ from blocks.alerts import MailAlert, WebhookAlert
 from blocks.bugyo import BugyoCredentials
 from blocks.connection import CRON_DAILY_0500, TIMEZONE, Connection
 from blocks.form import NEEDED, FormBlock, FormModel
+from blocks.kingoftime import KingOfTimeCredentials
 from blocks.kintone import KintoneCredentials
 from blocks.oauth import OAuthBlock
 
@@ -15,6 +16,7 @@ __all__ = [
     "Connection",
     "FormBlock",
     "FormModel",
+    "KingOfTimeCredentials",
     "KintoneCredentials",
     "MailAlert",
     "OAuthBlock",

@@ -15,6 +15,7 @@ from connectors.kit._retry import (
     Timeouts,
     parse_retry_after,
 )
+from connectors.kit.closed import ClosedHours, closed_until
 from connectors.kit.consent import Consent
 from connectors.kit.errors import (
     AppConnectError,
@@ -56,6 +57,7 @@ __all__ = [
     "CatalogueEntry",
     "Classifier",
     "Clock",
+    "ClosedHours",
     "Consent",
     "DataError",
     "ErrorDetail",
@@ -81,6 +83,7 @@ __all__ = [
     "WaitError",
     "bearer",
     "catalogue",
+    "closed_until",
     "error_for",
     "parse_retry_after",
     "utc_now",

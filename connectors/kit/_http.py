@@ -25,11 +25,13 @@ from tenacity import (
 from connectors.kit._masking import Masker
 from connectors.kit._pace import FullError, Pace, Timer
 from connectors.kit._retry import NEVER, Failure, RetryPolicy, ServiceProfile, parse_retry_after
+from connectors.kit.closed import closed_until
 from connectors.kit.errors import (
     AppConnectError,
     ErrorDetail,
     FaultError,
     UnknownOutcomeError,
+    closed_error,
     error_for,
 )
 from connectors.kit.hosts import (
@@ -213,9 +215,11 @@ class ApiClient:
 
         Raises:
             UnknownOutcomeError: a post left and no definite answer came.
+            WaitError: ``AC-507``, the service is closed at this hour; nothing was sent.
             AppConnectError: anything else, by its class.
         """
         policy = {"read": self.profile.read, "post": self.profile.post, "once": NEVER}[kind]
+        self._ensure_open()
         if json is not None:
             content = orjson.dumps(json)
             headers = {"content-type": "application/json", **(headers or {})}
@@ -223,6 +227,13 @@ class ApiClient:
             with attempt:
                 return await self._send(method, path, kind, params, content, headers or {})
         raise AssertionError("unreachable: tenacity re-raises")
+
+    def _ensure_open(self) -> None:
+        """The hours at which the service does not answer are known: it is not even asked."""
+        moment = self._clock()
+        until = closed_until(self.profile.closed, moment)
+        if until is not None:
+            raise closed_error(ErrorDetail(service=self.profile.name), until, moment)
 
     async def _send(
         self,

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 
 from tenacity import RetryCallState
 
+from connectors.kit.closed import ClosedHours
+
 
 class Failure(enum.StrEnum):
     """What is known about a request that did not succeed."""
@@ -174,6 +176,7 @@ class ServiceProfile:
         request_id_headers: Answer headers that name the request in the vendor's own logs.
         hosts: The only hosts that requests may go to, loopback apart (`connectors.kit.hosts`):
             ``api.obc.jp``, or ``*.cybozu.com`` for all below it. Empty = emulators only.
+        closed: Hours in which it does not answer: nothing is asked of it then.
     """
 
     name: str
@@ -183,3 +186,4 @@ class ServiceProfile:
     post: RetryPolicy = POST
     request_id_headers: tuple[str, ...] = ("x-request-id",)
     hosts: tuple[str, ...] = ()
+    closed: tuple[ClosedHours, ...] = ()

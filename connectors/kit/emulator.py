@@ -208,11 +208,7 @@ async def _after(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, sen
         await _answer(send, 200, fault.headers, fault.body)
         return
     if fault.kind == "clock_skew":
-        wrong = email.utils.formatdate(time.time() + fault.seconds, usegmt=True)
-        cycle = _cycle(receive)  # it adds a date of its own
-        cycle.default_headers = [(k, v) for k, v in cycle.default_headers if k != b"date"]
-        headers = [(k, v) for k, v in start["headers"] if k.lower() != b"date"]
-        await send({**start, "headers": [*headers, (b"date", wrong.encode())]})
+        await send(dated(start, receive, time.time() + fault.seconds))
         await send({"type": "http.response.body", "body": bytes(body)})
         return
     await send(start)  # cut_body: content-length promises more than will come
@@ -220,6 +216,21 @@ async def _after(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, sen
         {"type": "http.response.body", "body": bytes(body[: len(body) // 2]), "more_body": True}
     )
     await _reset(receive)
+
+
+def dated(start: Message, receive: Receive, moment: float) -> Message:
+    """The beginning of an answer with another ``Date``: of a service whose clock is not ours.
+
+    Args:
+        start: The message ``http.response.start``.
+        receive: As uvicorn gave it: uvicorn would add a date of its own.
+        moment: Seconds since the epoch.
+    """
+    cycle = _cycle(receive)
+    cycle.default_headers = [(k, v) for k, v in cycle.default_headers if k != b"date"]
+    headers = [(k, v) for k, v in start["headers"] if k.lower() != b"date"]
+    date = email.utils.formatdate(moment, usegmt=True).encode()
+    return {**start, "headers": [*headers, (b"date", date)]}
 
 
 def _cycle(receive: Receive) -> Any:

@@ -18,11 +18,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
 from connectors.kit._retry import Failure
+from connectors.kit.closed import JST
 
 Json = dict[str, Any]
 Recovery = Literal["reauthorize", "settings", "data", "wait", "fault"]
@@ -111,6 +113,7 @@ class AppConnectError(Exception):
         detail: Where it happened and what the vendor said.
         failure: The transport class, for the retry policy. ``None`` = not from a request.
         retry_after: Seconds that the server asked us to wait.
+        until: When the service is known to be open again, by its own clock.
         safe: Replaces the catalogue's statement when more is known (counts of this run).
 
     Raises:
@@ -128,6 +131,7 @@ class AppConnectError(Exception):
         detail: ErrorDetail | None = None,
         failure: Failure | None = None,
         retry_after: float | None = None,
+        until: datetime | None = None,
         safe: str | None = None,
     ) -> None:
         self.code = code
@@ -137,6 +141,7 @@ class AppConnectError(Exception):
         self.service = service or self.detail.service
         self.failure = failure
         self.retry_after = retry_after
+        self.until = until
         self._safe = safe
         super().__init__(code, subject)
 
@@ -253,3 +258,22 @@ _BY_RECOVERY: dict[Recovery, type[AppConnectError]] = {
 def error_for(code: str, subject: str = "", **more: Any) -> AppConnectError:
     """The error of the class that the catalogue gives ``code``; arguments as `AppConnectError`."""
     return _BY_RECOVERY[catalogue()[code].recovery](code, subject, **more)
+
+
+def closed_error(detail: ErrorDetail, until: datetime, moment: datetime) -> AppConnectError:
+    """The error of a service that is closed at this hour (``AC-507``).
+
+    Args:
+        detail: Who is closed, and what it said.
+        until: When it is open again.
+        moment: The present, by the clock that ``until`` was judged by. The wait is told as
+            seconds, too: the clock of the service and ours need not agree.
+    """
+    return error_for(
+        "AC-507",
+        f"{until.astimezone(JST):%H:%M}",
+        detail=detail,
+        failure=Failure.REFUSED,
+        retry_after=max(0.0, (until - moment).total_seconds()),
+        until=until,
+    )
