@@ -17,9 +17,8 @@ import orjson
 from bench.meter import measured
 from connectors.bugyo.emulator import DEMO_FIXED_TOKEN, DEMO_SUBSCRIPTION_KEY, DEMO_TENANTS
 from connectors.bugyo.registry import operation, resource
-from deployments.emulators import DEMO_API_TOKEN
-from deployments.sample import APP_ID
-from deployments.samples import sample_settings
+from deployments.samples.customers import APP_ID
+from deployments.samples.kintone import DEMO_API_TOKEN, customer_settings
 
 _BATCH = 500
 _JSON = {"content-type": "application/json"}
@@ -48,7 +47,7 @@ class Bare:
             trust_env=False,
         )
         codes = resource("customer").codes
-        mapping = sample_settings().mapping()
+        mapping = customer_settings().mapping()
         self._plan = [(codes[name], field) for name, field in mapping.items()]
         self._fields = ["$id", "$revision", *mapping.values(), "更新日時"]
         self._code, self._billing = codes["code"], codes["billing_code"]

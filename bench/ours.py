@@ -20,7 +20,8 @@ from uuid import uuid4
 
 from bench.meter import measured
 from connectors.kit import Masker
-from deployments.samples import SAMPLE, sample_credentials, sample_settings
+from deployments.samples import MAIN
+from deployments.samples.kintone import connections
 from deployments.stack.settings import StackUrls
 from flows.customers_from_kintone import (
     PIPELINE,
@@ -57,20 +58,19 @@ async def _quiet(stage: str, done: int, total: int | None) -> None:
 
 async def engine(urls: StackUrls) -> dict[str, object]:
     """One full run; returns its result, counts, and the seconds and CPU seconds of each stage."""
-    bugyo, kintone = sample_credentials(urls)
+    sample = connections(urls)[0]
     block = CustomersFromKintoneConnection(
         registration_number="AC-0000-0001",
         phone="03-0000-0000",
-        bugyo=bugyo,
-        kintone=kintone,
-        settings=sample_settings(),
+        settings=sample.settings,
+        **sample.credentials,
     )
     store, run_id, masker = Store(urls.store), uuid4(), Masker()
     with store.session() as session:
         row = history.open_run(
             session,
             run_id=run_id,
-            connection=SAMPLE,
+            connection=MAIN,
             connector=PIPELINE.connector,
             service=PIPELINE.service,
             trigger=Trigger.MANUAL,
@@ -79,17 +79,17 @@ async def engine(urls: StackUrls) -> dict[str, object]:
             started_at=now(),
         )
     took: dict[str, list[float]] = {}
-    async with lease(store, SAMPLE, run_id) as held, contextlib.AsyncExitStack() as stack:
+    async with lease(store, MAIN, run_id) as held, contextlib.AsyncExitStack() as stack:
         tools = Tools(masker, Vault(store))
         run = RunContext(
-            handle=RunHandle(run_id=run_id, connection=SAMPLE),
+            handle=RunHandle(run_id=run_id, connection=MAIN),
             store=store,
             pipeline=PIPELINE,
             source=await stack.enter_async_context(PIPELINE.open_source(block, tools)),
             sink=await stack.enter_async_context(PIPELINE.open_sink(block, tools)),
             transformer=PIPELINE.transformer(block, EMPTY_BOOK),
             lease=held,
-            ledger=Ledger(SAMPLE, PIPELINE.entity),
+            ledger=Ledger(MAIN, PIPELINE.entity),
             window=Window(Mode.FULL),
             mode=Mode.FULL,
             dry_run=False,
@@ -105,13 +105,13 @@ async def engine(urls: StackUrls) -> dict[str, object]:
                 await asyncio.gather(*(stage(run) for stage in stages))
             took[name] = [round(clock() - began, 3), round(time.process_time() - cpu, 3)]
         result, counts = await store.do(close, run, row)
-        await store.do(staging.purge, SAMPLE)
+        await store.do(staging.purge, MAIN)
     return _told(str(result), counts) | {"stages": took}
 
 
 async def flow() -> dict[str, object]:
     """The flow, with its connection block and its tasks, on a real Prefect server."""
-    state = await customers_from_kintone(SAMPLE, mode="全件", return_state=True)
+    state = await customers_from_kintone(MAIN, mode="全件", return_state=True)
     return {"result": state.name, "message": state.message}
 
 
@@ -124,7 +124,7 @@ def _main() -> None:
     parser.add_argument("--profile")
     options = parser.parse_args()
     os.environ[URL_VARIABLE] = options.store
-    urls = StackUrls("", options.store, "", options.kintone, options.bugyo)
+    urls = StackUrls("", options.store, "", {"kintone": options.kintone, "bugyo": options.bugyo})
     profiler = cProfile.Profile() if options.profile else None
     gc.freeze()  # as the worker's warm process does before it forks a run
     with measured() as told:

@@ -14,7 +14,7 @@ from statistics import median
 import psycopg
 
 from bench.services import Emulators
-from connectors.kit.emulator import free_port
+from deployments.stack.ports import free_ports
 from deployments.stack.settings import StackSettings, child_environment
 from deployments.stack.stack import Stack
 
@@ -24,7 +24,8 @@ PRESSES = 5
 _CLIENT = """
 import asyncio, sys, time
 from deployments.catalog import deploy, ensure_work_pool, register_blocks
-from deployments.samples import SAMPLE, sample_connection
+from deployments.samples import MAIN
+from deployments.samples.kintone import connections
 from deployments.stack.settings import StackUrls
 from flows.engine.store import migrate
 
@@ -34,8 +35,10 @@ async def main():
     migrate(store)
     await register_blocks()
     await ensure_work_pool()
-    connection = await sample_connection(StackUrls("", store, "", kintone, bugyo))
-    deployment = await deploy(connection, SAMPLE)
+    connection = await connections(
+        StackUrls("", store, "", {"kintone": kintone, "bugyo": bugyo})
+    )[0].save()
+    deployment = await deploy(connection, MAIN)
     if what == "press":
         await press(deployment)
 
@@ -59,9 +62,7 @@ def _stack(*, worker: bool) -> Iterator[Stack]:
         Path(folder).chmod(0o755)
         settings = StackSettings(
             state_dir=Path(folder) / "state",
-            prefect_port=free_port(),
-            kintone_port=free_port(),
-            bugyo_port=free_port(),
+            **free_ports(),
         )
         with Stack(settings, emulators=False, worker=worker) as stack:
             yield stack

@@ -24,8 +24,8 @@ from connectors.bugyo._emulator_customers import CustomerBook
 from connectors.bugyo.emulator import DEMO_TENANTS, BugyoEmulator
 from connectors.kintone.emulator import KintoneEmulator
 from connectors.kit.emulator import serve
-from deployments import sample
-from deployments.emulators import DEMO_API_TOKEN, SAMPLE_EPOCH
+from deployments.samples import customers
+from deployments.samples.kintone import DEMO_API_TOKEN, SAMPLE_EPOCH
 from deployments.stack.postgres import EmbeddedPostgres
 from deployments.stack.processes import Guard
 
@@ -146,16 +146,16 @@ def database(folder: Path) -> Iterator[Database]:
 def _kintone(size: int) -> KintoneEmulator:
     emulator = KintoneEmulator()
     emulator.add_app(
-        sample.APP_ID, sample.APP_NAME, sample.FIELDS, tokens={DEMO_API_TOKEN: {"view"}}
+        customers.APP_ID, customers.APP_NAME, customers.FIELDS, tokens={DEMO_API_TOKEN: {"view"}}
     )
     chunk: list[dict[str, str]] = []
-    for record in sample.customers(size, awkward=False):
+    for record in customers.customers(size, awkward=False):
         chunk.append(record)
         if len(chunk) == _SEED_CHUNK:
-            emulator.seed(sample.APP_ID, chunk, updated_at=SAMPLE_EPOCH)
+            emulator.seed(customers.APP_ID, chunk, updated_at=SAMPLE_EPOCH)
             chunk = []
     if chunk:
-        emulator.seed(sample.APP_ID, chunk, updated_at=SAMPLE_EPOCH)
+        emulator.seed(customers.APP_ID, chunk, updated_at=SAMPLE_EPOCH)
     return emulator
 
 

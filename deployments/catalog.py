@@ -28,14 +28,9 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 
+import blocks
 import flows
-from blocks import (
-    CRON_DAILY_0500,
-    TIMEZONE,
-    BugyoCredentials,
-    Connection,
-    KintoneCredentials,
-)
+from blocks import CRON_DAILY_0500, TIMEZONE, Connection
 from blocks.form import tidy
 from deployments.stack.settings import WORK_POOL
 from deployments.worker import AppConnectWorker
@@ -82,9 +77,14 @@ def operations() -> dict[str, Operation]:
 
 def block_types() -> list[type[Block]]:
     """Every block type that a person meets: credentials, and a connection of each connector."""
-    found: list[type[Block]] = [BugyoCredentials, KintoneCredentials]
-    found += [c.pipeline.connection_type for c in connectors().values()]
-    return found
+    found = [kind for kind in vars(blocks).values() if _is_credentials(kind)]
+    return [*found, *(c.pipeline.connection_type for c in connectors().values())]
+
+
+def _is_credentials(kind: Any) -> bool:
+    if not isinstance(kind, type) or not issubclass(kind, Block):
+        return False
+    return kind.get_block_type_slug().endswith("-credentials")
 
 
 async def register_blocks() -> None:

@@ -1,7 +1,7 @@
 """The emulators of the local stack: ``python -m deployments.emulators``.
 
-kintone holds the sample app; 奉行クラウド keeps what was registered in the state folder, so that a
-restart of the stack meets the books as they were: our ledger remembers them, too.
+Each holds its sample; 奉行クラウド keeps what was registered in the state folder, so that a restart
+of the stack meets the books as they were: our ledger remembers them, too.
 """
 
 from __future__ import annotations
@@ -10,42 +10,17 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
 import uvicorn
 
 from connectors.bugyo.emulator import BugyoEmulator
-from connectors.kintone.emulator import KintoneEmulator
 from connectors.kit.emulator import Emulator
-from deployments import sample, sample_slips
+from deployments.samples import samples
 from deployments.stack.settings import StackSettings
 
-SAMPLE_EPOCH = datetime(2026, 10, 1, 0, 0, tzinfo=UTC)
-"""更新日時 of the first sample record; the others follow, a minute each."""
-
-DEMO_API_TOKEN = "demo-kintone-api-token-5tGb8Hn2"  # noqa: S105 (an emulator's)
-
 _SAVE_SECONDS = 0.5
-
-
-def kintone_emulator(count: int = sample.COUNT) -> KintoneEmulator:
-    """A kintone with the sample app in it."""
-    emulator = KintoneEmulator()
-    emulator.add_app(
-        sample.APP_ID, sample.APP_NAME, sample.FIELDS, tokens={DEMO_API_TOKEN: {"view"}}
-    )
-    for number, record in enumerate(sample.customers(count)):
-        emulator.seed(sample.APP_ID, [record], updated_at=SAMPLE_EPOCH + timedelta(minutes=number))
-    emulator.add_app(
-        sample_slips.APP_ID,
-        sample_slips.APP_NAME,
-        sample_slips.FIELDS,
-        tokens={DEMO_API_TOKEN: {"view"}},
-    )
-    emulator.seed(sample_slips.APP_ID, sample_slips.slips(), updated_at=SAMPLE_EPOCH)
-    return emulator
 
 
 class Books:
@@ -97,7 +72,7 @@ class Books:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: two of them share this process."""
+    """uvicorn without its own signal handlers: several of them share this process."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -105,13 +80,16 @@ class _Server(uvicorn.Server):
 
 
 async def serve_all(settings: StackSettings) -> None:
-    """Serve both emulators until SIGTERM or SIGINT."""
-    bugyo = BugyoEmulator()
+    """Serve every sample's emulator until SIGTERM or SIGINT."""
+    emulators = {service: sample.emulator() for service, sample in samples().items()}
+    bugyo = emulators["bugyo"]
+    if not isinstance(bugyo, BugyoEmulator):
+        raise TypeError("the sample of 奉行クラウド brings another emulator")
     books = Books(bugyo, settings.state_dir / "bugyo-emulator.json")
     books.load()
     servers = [
-        _server(kintone_emulator(), settings.host, settings.kintone_port),
-        _server(bugyo, settings.host, settings.bugyo_port),
+        _server(emulator, settings.host, getattr(settings, f"{service}_port"))
+        for service, emulator in emulators.items()
     ]
 
     def stop() -> None:

@@ -22,8 +22,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from connectors.kit.emulator import free_port
-
 # Before anything imports Prefect: the user's own profile is neither read nor touched, nothing is
 # reported to anybody, and a test that forgot ``prefect_server`` fails instead of starting one.
 _HOME = Path(tempfile.mkdtemp(prefix="app-connect-tests-"))
@@ -38,6 +36,7 @@ os.environ.update(
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
 )
 
+from deployments.stack.ports import free_ports  # noqa: E402
 from deployments.stack.postgres import EmbeddedPostgres  # noqa: E402
 from deployments.stack.processes import Child, Guard, python_path  # noqa: E402
 from deployments.stack.settings import WORK_POOL, StackSettings, child_environment  # noqa: E402
@@ -138,9 +137,7 @@ def prefect_server(postgres: TestPostgres, session_dir: Path) -> Iterator[Prefec
         state_dir=session_dir / "state",
         database_url=postgres.fresh_database(),
         prefect_database_url=postgres.fresh_database(),
-        prefect_port=free_port(),
-        kintone_port=free_port(),
-        bugyo_port=free_port(),
+        **free_ports(),
     )
     stack = Stack(settings, emulators=False, worker=False)
     with stack, pytest.MonkeyPatch.context() as patch:

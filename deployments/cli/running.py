@@ -22,7 +22,7 @@ from rich.text import Text
 
 from connectors.kit import SettingsError
 from deployments.cli.app import EXIT
-from deployments.cli.books import STYLES
+from deployments.cli.books import STYLES, table
 from flows.engine.report import HISTORY_COLUMNS, history_line
 from flows.engine.store import RunRow, Store
 
@@ -146,6 +146,29 @@ def print_finished(finished: Finished, *, as_json: bool) -> int:
     if as_json:
         typer.echo(json.dumps(finished.as_dict(), ensure_ascii=False))
     return EXIT.get(finished.result, 1)
+
+
+def print_overview(finished: Sequence[Finished], *, as_json: bool) -> None:
+    """Print how several runs ended: a line each, or one JSON object a line."""
+    lines = []
+    for each in finished:
+        row = each.row
+        names = [row.connection, row.service] if row else ["", ""]
+        counts = [f"{getattr(row, name):,}" if row else "" for name in _COUNTS]
+        lines.append([*names, each.result, *counts])
+        if each.result == "ERROR" and each.state.message:
+            typer.echo(each.state.message, err=True)
+        if as_json:
+            where = dict(zip(("connection", "service"), names, strict=True))
+            typer.echo(json.dumps({**where, **each.as_dict()}, ensure_ascii=False))
+    if lines:
+        columns = ("接続", "サービス名", "結果", *COUNT_WORDS)
+        Console(stderr=as_json).print(table("ほかのコネクタの結果", columns, lines))
+
+
+async def run_one_by_one(connections: Sequence[str]) -> list[Finished]:
+    """Run connections one after the other, and tell how each ended."""
+    return [await run_connection(name, {}, tags=()) for name in connections]
 
 
 async def run_connection(

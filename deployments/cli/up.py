@@ -16,10 +16,11 @@ _CHECK_SECONDS = 0.5
 
 
 def run_stack(settings: StackSettings, *, once: bool, as_json: bool, first_run: bool) -> int:
-    """Start everything, run the sample once, and stay until Ctrl-C (or end, with ``once``).
+    """Start everything, run every sample once, and stay until Ctrl-C (or end, with ``once``).
 
     Returns:
-        The exit status: of the run with ``once``, else 0.
+        The exit status: with ``once`` that of the main sample's run, or 1 when another one ended
+        with ERROR; else 0.
 
     Raises:
         StackError: something could not be started, or ended by itself.
@@ -57,19 +58,27 @@ def _first_run(stack: Stack, *, as_json: bool, run: bool) -> int:
         ensure_work_pool,
         register_blocks,
     )
-    from deployments.cli.running import print_finished, run_connection
-    from deployments.samples import SAMPLE, sample_connection
-    from flows.engine.store import migrate
+    from deployments.cli.running import print_finished, print_overview, run_one_by_one
+    from deployments.samples import sample_connections
+    from flows.engine.store import Store, migrate
+
+    samples = sample_connections(stack.urls)
 
     async def prepare() -> None:
         await ensure_work_pool()
         await register_blocks()
-        await deploy(await sample_connection(stack.urls), SAMPLE)
+        for sample in samples:
+            await deploy(await sample.save(), sample.name)
+            if sample.prepare is not None:
+                await sample.prepare(Store())
         await deploy_operations()
 
     migrate(stack.urls.store)
     asyncio.run(prepare())
     if not run:
         return 0
-    finished = asyncio.run(run_connection(SAMPLE, {}, tags=()))
-    return print_finished(finished, as_json=as_json)
+    main, *others = asyncio.run(run_one_by_one([sample.name for sample in samples]))
+    # The main job comes last: a script reads the last line.
+    print_overview(others, as_json=as_json)
+    status = print_finished(main, as_json=as_json)
+    return 1 if any(each.result == "ERROR" for each in others) else status

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
-from deployments.stack.settings import StackError, StackSettings
-
-_NAMES = {
-    "prefect_port": "Prefect（画面とAPI）",
-    "kintone_port": "kintone エミュレーター",
-    "bugyo_port": "奉行クラウド エミュレーター",
-}
+from deployments.stack.settings import PORTS, StackError, StackSettings
 
 
 def is_free(host: str, port: int) -> bool:
@@ -26,6 +21,22 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
+def free_ports(host: str = "127.0.0.1") -> dict[str, int]:
+    """A free port for every setting of `PORTS`, for stacks beside the one of the defaults."""
+    with contextlib.ExitStack() as held:
+        found: dict[str, int] = {}
+        for name in PORTS:
+            probe = held.enter_context(socket.socket())
+            probe.bind((host, 0))
+            found[name] = probe.getsockname()[1]
+        return found
+
+
+def free_port_variables() -> dict[str, str]:
+    """`free_ports` as environment variables."""
+    return {f"APP_CONNECT_{name.upper()}": str(port) for name, port in free_ports().items()}
+
+
 def require_free_ports(settings: StackSettings) -> None:
     """Check every port of the stack.
 
@@ -33,7 +44,7 @@ def require_free_ports(settings: StackSettings) -> None:
         StackError: a port is taken, or two settings name the same one.
     """
     seen: dict[int, str] = {}
-    for field, name in _NAMES.items():
+    for field, name in PORTS.items():
         port: int = getattr(settings, field)
         variable = f"APP_CONNECT_{field.upper()}"
         if port in seen:

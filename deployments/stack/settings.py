@@ -14,6 +14,23 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 WORK_POOL = "app-connect"
 """Name of the work pool, and type of its worker."""
 
+EMULATORS = {
+    "kintone": "kintone",
+    "bugyo": "奉行クラウド",
+    "smaregi": "スマレジ",
+    "mfexpense": "マネーフォワード クラウド経費",
+    "kingoftime": "KING OF TIME",
+    "smarthr": "SmartHR",
+}
+"""Services that can be emulated: folder of ``connectors`` -> name on screens. Each has a setting
+``<folder>_port`` below."""
+
+PORTS = {
+    "prefect_port": "Prefect（画面とAPI）",
+    **{f"{service}_port": f"{name} エミュレーター" for service, name in EMULATORS.items()},
+}
+"""Every setting that is a TCP port of the stack -> what listens there."""
+
 
 class StackError(Exception):
     """The stack cannot start or has broken. The message is Japanese, for the person at the CLI."""
@@ -32,8 +49,7 @@ class StackSettings(BaseSettings):
             it on loopback; with it, put TLS in front.
         api_auth: ``user:password`` that the Prefect UI and API ask for; empty = nobody asks.
         prefect_port: TCP port of the Prefect UI and API.
-        kintone_port: TCP port of the kintone emulator.
-        bugyo_port: TCP port of the 奉行クラウド emulator.
+        kintone_port: TCP port of the kintone emulator; the others likewise, see `EMULATORS`.
         timezone: IANA name of the zone of schedules and displayed times.
         worker_limit: How many runs the worker executes at a time.
         drain_seconds: When the worker is stopped, how long a run may go on by itself before
@@ -51,6 +67,10 @@ class StackSettings(BaseSettings):
     prefect_port: int = Field(default=4200, ge=1, le=65535)
     kintone_port: int = Field(default=8701, ge=1, le=65535)
     bugyo_port: int = Field(default=8702, ge=1, le=65535)
+    smaregi_port: int = Field(default=8703, ge=1, le=65535)
+    mfexpense_port: int = Field(default=8704, ge=1, le=65535)
+    kingoftime_port: int = Field(default=8705, ge=1, le=65535)
+    smarthr_port: int = Field(default=8706, ge=1, le=65535)
     timezone: str = "Asia/Tokyo"
     worker_limit: int = Field(default=4, ge=1)
     drain_seconds: float = Field(default=3.0, ge=0)
@@ -65,6 +85,10 @@ class StackSettings(BaseSettings):
     def prefect_url(self) -> str:
         """Address of the Prefect UI."""
         return f"http://{self.host}:{self.prefect_port}"
+
+    def emulator_url(self, service: str) -> str:
+        """Base URL of a service's emulator; ``service`` is one of `EMULATORS`."""
+        return f"http://{self.host}:{getattr(self, f'{service}_port')}"
 
     @property
     def logs_dir(self) -> Path:
@@ -90,15 +114,13 @@ class StackUrls:
         prefect: Prefect UI, e.g. ``http://127.0.0.1:4200``; the API is below ``/api``.
         store: SQLAlchemy URL of the store (psycopg).
         prefect_database: SQLAlchemy URL of Prefect's database (asyncpg).
-        kintone: Base URL of the kintone emulator.
-        bugyo: Base URL of the 奉行クラウド emulator.
+        emulators: Base URL of each service's emulator, by its name in `EMULATORS`.
     """
 
     prefect: str
     store: str
     prefect_database: str
-    kintone: str
-    bugyo: str
+    emulators: Mapping[str, str]
 
     @property
     def prefect_api(self) -> str:
@@ -164,9 +186,7 @@ def prefect_environment(settings: StackSettings, urls: StackUrls) -> dict[str, s
         "APP_CONNECT_STATE_DIR": str(settings.state_dir),
         "APP_CONNECT_TIMEZONE": settings.timezone,
     }
-    for name in ("host", "prefect_port", "kintone_port", "bugyo_port"):
-        environment[f"APP_CONNECT_{name.upper()}"] = str(getattr(settings, name))
-    for name in ("worker_limit", "drain_seconds", "kill_seconds"):
+    for name in ("host", *PORTS, "worker_limit", "drain_seconds", "kill_seconds"):
         environment[f"APP_CONNECT_{name.upper()}"] = str(getattr(settings, name))
     return {**environment, **_api_auth(settings, "PREFECT_API_AUTH_STRING")}
 

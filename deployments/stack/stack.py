@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+from deployments.samples import emulated
 from deployments.stack.external import check_databases, note_places
 from deployments.stack.pages import publish
 from deployments.stack.ports import require_free_ports
@@ -26,6 +27,7 @@ from deployments.stack.processes import (
 )
 from deployments.stack.server import START_SECONDS, server_command, server_healthy
 from deployments.stack.settings import (
+    EMULATORS,
     WORK_POOL,
     StackSettings,
     StackUrls,
@@ -148,8 +150,9 @@ class Stack:
                 grace_seconds=settings.drain_seconds + settings.kill_seconds + 5,
             )
         if emulators is not None:
-            self._progress("kintone と奉行クラウドのエミュレーターを起動しています…")
-            for url in (self.urls.kintone, self.urls.bugyo):
+            self._progress("奉行クラウドと各サービスのエミュレーターを起動しています…")
+            for service in emulated():
+                url = self.urls.emulators[service]
                 emulators.wait_until(http_healthy(f"{url}/__emulator__/health"), seconds=60)
         server.wait_until(server_healthy(self.urls), seconds=START_SECONDS)
         # Not earlier: a server of another version empties the folder of its UI first.
@@ -181,8 +184,7 @@ class Stack:
             prefect=settings.prefect_url,
             store=store,
             prefect_database=prefect,
-            kintone=f"http://{settings.host}:{settings.kintone_port}",
-            bugyo=f"http://{settings.host}:{settings.bugyo_port}",
+            emulators={service: settings.emulator_url(service) for service in EMULATORS},
         )
 
     def _child(

@@ -23,6 +23,7 @@ import pytest
 from psycopg import sql
 
 from connectors.kit.emulator import free_port
+from deployments.stack.ports import free_port_variables
 from deployments.stack.processes import Guard, python_path
 from deployments.stack.settings import child_environment
 
@@ -132,8 +133,7 @@ class Machine:
     variables: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        ports = ("PREFECT_PORT", "KINTONE_PORT", "BUGYO_PORT")
-        self.variables = {f"APP_CONNECT_{name}": str(free_port()) for name in ports} | {
+        self.variables = free_port_variables() | {
             "APP_CONNECT_DATABASE_URL": "",
             "APP_CONNECT_PREFECT_DATABASE_URL": "",
             **self.variables,

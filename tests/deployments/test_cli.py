@@ -31,7 +31,7 @@ from connectors.bugyo.emulator import (
 from connectors.kintone.emulator import KintoneEmulator
 from connectors.kit.emulator import free_port, serve
 from connectors.kit.tables import read_cp932_csv
-from deployments import sample
+from deployments.samples import customers
 from deployments.stack.settings import child_environment
 
 COMMAND = [sys.executable, "-c", "from deployments.cli import main; main()"]
@@ -68,8 +68,8 @@ def world(prefect_server: Any, warm_worker: Any) -> Iterator[World]:
     from flows.engine.store import migrate
 
     kintone = KintoneEmulator()
-    kintone.add_app("1", "顧客管理", sample.FIELDS, tokens={TOKEN: {"view"}})
-    kintone.seed("1", sample.customers(40, awkward=True))
+    kintone.add_app("1", "顧客管理", customers.FIELDS, tokens={TOKEN: {"view"}})
+    kintone.seed("1", customers.customers(40, awkward=True))
     redirect_uri = f"http://127.0.0.1:{free_port()}/oauth2/callback"
     bugyo = BugyoEmulator(redirect_uris=[redirect_uri])
     migrate(prefect_server.store)

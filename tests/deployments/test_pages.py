@@ -14,7 +14,7 @@ from blocks import BugyoCredentials, KintoneCredentials
 from connectors.bugyo.registry import resource
 from connectors.kit import SettingsError
 from deployments.catalog import connectors, register_blocks, run_form
-from deployments.sample import AWKWARD
+from deployments.samples.customers import AWKWARD
 from deployments.stack.pages import publish, render
 from flows.customers_from_kintone import CustomerSettings, CustomersFromKintoneConnection
 from flows.slips_from_kintone import KintoneSlipSettings

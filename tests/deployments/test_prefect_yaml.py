@@ -18,8 +18,8 @@ from prefect.client.orchestration import get_client
 from connectors.bugyo.emulator import BugyoEmulator
 from connectors.kit.emulator import serve
 from deployments import catalog
-from deployments.emulators import kintone_emulator
-from deployments.samples import SAMPLE, sample_connection
+from deployments.samples import MAIN
+from deployments.samples.kintone import connections, kintone_emulator
 from deployments.stack.settings import StackUrls, child_environment
 from flows.engine.store import migrate
 
@@ -67,8 +67,7 @@ def urls(prefect_server: Any) -> Iterator[StackUrls]:
             prefect=prefect_server.url,
             store=prefect_server.store,
             prefect_database="",
-            kintone=kintone,
-            bugyo=bugyo,
+            emulators={"kintone": kintone, "bugyo": bugyo},
         )
 
 
@@ -97,11 +96,11 @@ async def test_prefect_s_own_commands(
     assert "kintone" in listed
     listed = await cli("block", "register", "-m", "flows.customers_from_kintone")
     assert "得意先" in listed
-    await sample_connection(urls)
+    await connections(urls)[0].save()
     await cli("deploy", "--all")
 
     entry = next(iter(catalog.connectors().values()))
-    name = f"{entry.flow.name}/{catalog.deployment_name(entry.pipeline, SAMPLE)}"
+    name = f"{entry.flow.name}/{catalog.deployment_name(entry.pipeline, MAIN)}"
     async with get_client() as client:
         by_file = await client.read_deployment_by_name(name)
         assert by_file.work_pool_name == POOL
@@ -126,7 +125,7 @@ async def test_prefect_s_own_commands(
 
         # The same deployment, made by `make run`: everything a file can say is said alike.
         await catalog.ensure_work_pool()
-        await catalog.deploy(await sample_connection(urls), SAMPLE)
+        await catalog.deploy(await connections(urls)[0].save(), MAIN)
         by_code = await client.read_deployment_by_name(name)
         assert by_code.id == by_file.id
         for field in ("entrypoint", "tags", "parameters", "path"):

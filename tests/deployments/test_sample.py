@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from connectors.kit.text import clean_text, cp932_problems, kana_full, normalise_code, width
-from deployments.sample import (
+from deployments.samples.customers import (
     APP_ID,
     AWKWARD,
     COUNT,

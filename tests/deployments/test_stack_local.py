@@ -19,11 +19,11 @@ import psutil
 import psycopg
 import pytest
 
-from connectors.kit.emulator import free_port
-from deployments.stack.ports import is_free, require_free_ports
+from deployments.stack.ports import free_ports, is_free, require_free_ports
 from deployments.stack.postgres import EmbeddedPostgres, with_driver
 from deployments.stack.processes import Child, StateLock, python_path
 from deployments.stack.settings import (
+    PORTS,
     StackError,
     StackSettings,
     StackUrls,
@@ -37,8 +37,7 @@ URLS = StackUrls(
     prefect="http://127.0.0.1:14200",
     store="postgresql+psycopg://u:himitsu-store@h/s",
     prefect_database="postgresql+asyncpg://u:himitsu-prefect@h/p",
-    kintone="http://127.0.0.1:1",
-    bugyo="http://127.0.0.1:2",
+    emulators={"kintone": "http://127.0.0.1:1", "bugyo": "http://127.0.0.1:2"},
 )
 
 
@@ -55,9 +54,7 @@ def settings(folder: Path) -> StackSettings:
         state_dir=folder / "state",
         database_url=None,  # not the one of the session's server
         prefect_database_url=None,
-        prefect_port=free_port(),
-        kintone_port=free_port(),
-        bugyo_port=free_port(),
+        **free_ports(),
     )
 
 
@@ -235,7 +232,7 @@ class Up:
     """A supervisor in a process of its own, as the CLI is."""
 
     def __init__(self, settings: StackSettings) -> None:
-        names = ("state_dir", "prefect_port", "kintone_port", "bugyo_port")
+        names = ("state_dir", *PORTS)
         others = {k: v for k, v in os.environ.items() if not k.startswith(("APP_", "PREFECT_"))}
         own = {f"APP_CONNECT_{name.upper()}": str(getattr(settings, name)) for name in names}
         self.process = subprocess.Popen(

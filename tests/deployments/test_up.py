@@ -15,28 +15,30 @@ import httpx
 import psutil
 import pytest
 
-from connectors.kit.emulator import free_port
 from deployments.catalog import operations
-from deployments.stack.settings import child_environment
+from deployments.samples import MAIN, sample_connections
+from deployments.stack.ports import free_port_variables
+from deployments.stack.settings import EMULATORS, StackUrls, child_environment
 
+URLS = StackUrls("", "", "", dict.fromkeys(EMULATORS, "http://127.0.0.1:1"))
 COMMAND = [sys.executable, "-c", "from deployments.cli import main; main()"]
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     state = tmp_path_factory.mktemp("up") / "state"
-    ports = ("PREFECT_PORT", "KINTONE_PORT", "BUGYO_PORT")
     return child_environment(
         {
             "APP_CONNECT_STATE_DIR": str(state),
             "APP_CONNECT_DATABASE_URL": "",
             "APP_CONNECT_PREFECT_DATABASE_URL": "",
-            **{f"APP_CONNECT_{name}": str(free_port()) for name in ports},
+            **free_port_variables(),
         }
     )
 
 
-def once(environment: dict[str, str]) -> tuple[int, dict[str, Any]]:
+def once(environment: dict[str, str]) -> tuple[int, list[dict[str, Any]], dict[str, Any]]:
+    """Exit status, how the other samples ended, and how the main one did."""
     done = subprocess.run(
         [*COMMAND, "up", "--once", "--json"],
         env=environment,
@@ -46,7 +48,8 @@ def once(environment: dict[str, str]) -> tuple[int, dict[str, Any]]:
         check=False,
     )
     assert done.stdout.strip(), done.stderr
-    return done.returncode, json.loads(done.stdout.strip().splitlines()[-1])
+    *others, main = map(json.loads, done.stdout.strip().splitlines())
+    return done.returncode, others, main
 
 
 def books(environment: dict[str, str]) -> dict[str, Any]:
@@ -56,7 +59,7 @@ def books(environment: dict[str, str]) -> dict[str, Any]:
 
 
 def test_counts_add_up_and_the_second_run_posts_nothing(environment: dict[str, str]) -> None:
-    status, first = once(environment)
+    status, others, first = once(environment)
     assert list(first) == [
         *("result", "extracted", "created", "updated", "unchanged"),
         *("rejected", "pending", "seconds", "flow_run_id"),
@@ -72,7 +75,15 @@ def test_counts_add_up_and_the_second_run_posts_nothing(environment: dict[str, s
     assert sum(map(len, written)) == first["created"]
     assert all(times == 1 for book in written for times in book.values())
 
-    status, second = once(environment)
+    names = {sample.name for sample in sample_connections(URLS)} - {MAIN}
+    assert {each["connection"] for each in others} == names
+    for each in others:
+        assert each["result"] in ("SUCCESS", "一部エラー"), each
+        assert each["created"] > 0, each
+        assert each["pending"] == 0, each
+
+    status, others, second = once(environment)
+    assert all((each["created"], each["updated"]) == (0, 0) for each in others), others
     assert (status, second["created"], second["updated"], second["pending"]) == (3, 0, 0, 0)
     assert books(environment) == held
 
@@ -99,13 +110,15 @@ def test_ctrl_c_stops_everything_it_started(environment: dict[str, str]) -> None
         assert httpx.get(f"{url}/api/health").json() is True
         filters = {"deployments": {"tags": {"all_": ["app-connect"]}}}
         deployed = httpx.post(f"{url}/api/deployments/filter", json=filters).json()
-        assert len(deployed) == 1 + len(operations())
+        names = [sample.name for sample in sample_connections(URLS)]
+        assert len(deployed) == len(names) + len(operations())
         assert not any(d["paused"] for d in deployed)
-        (sample,) = [d for d in deployed if d["name"].endswith(" sample")]
-        schedule = sample["schedules"][0]
-        assert schedule["active"] is True
-        assert schedule["schedule"]["cron"] == "0 5 * * *"
-        assert schedule["schedule"]["timezone"] == "Asia/Tokyo"
+        for name in names:
+            (sample,) = [d for d in deployed if d["name"].endswith(f" {name}")]
+            schedule = sample["schedules"][0]
+            assert schedule["active"] is True
+            assert schedule["schedule"]["cron"] == "0 5 * * *"
+            assert schedule["schedule"]["timezone"] == "Asia/Tokyo"
         ours = {p.pid for p in psutil.Process(process.pid).children(recursive=True)}
         assert ours
     finally:

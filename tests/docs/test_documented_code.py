@@ -20,16 +20,16 @@ from sqlalchemy import text
 from connectors.bugyo.emulator import DEMO_TENANTS, BugyoEmulator
 from connectors.kit.emulator import serve
 from deployments import catalog
-from deployments.emulators import kintone_emulator
-from deployments.sample import AWKWARD, awkward_positions
-from deployments.samples import SAMPLE, sample_connection
+from deployments.samples import MAIN
+from deployments.samples.customers import AWKWARD, awkward_positions
+from deployments.samples.kintone import connections, kintone_emulator
 from deployments.stack.settings import StackSettings, StackUrls, child_environment
 from flows.customers_from_kintone import PIPELINE
 from flows.engine.store import Store, migrate
 
 DOCS = Path(__file__).parents[2] / "docs"
 RECORDS = 20
-DEPLOYMENT = f"{PIPELINE.connector}/{catalog.deployment_name(PIPELINE, SAMPLE)}"
+DEPLOYMENT = f"{PIPELINE.connector}/{catalog.deployment_name(PIPELINE, MAIN)}"
 
 
 def blocks(page: str, *languages: str) -> list[tuple[str, str]]:
@@ -67,12 +67,11 @@ async def execute(prefect_server: Any, warm_worker: Any, bugyo: tuple[BugyoEmula
             prefect=prefect_server.url,
             store=prefect_server.store,
             prefect_database="",
-            kintone=kintone,
-            bugyo=bugyo[1],
+            emulators={"kintone": kintone, "bugyo": bugyo[1]},
         )
         await catalog.ensure_work_pool()
         await catalog.register_blocks()
-        deployment = await catalog.deploy(await sample_connection(urls), SAMPLE)
+        deployment = await catalog.deploy(await connections(urls)[0].save(), MAIN)
         await _hold_schedules(deployment)
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
         environment = child_environment({**prefect_server.env, "PATH": path})
@@ -116,7 +115,7 @@ async def test_starting_a_run_and_waiting(
         ran = await execute(language, code, DEPLOYMENT=DEPLOYMENT, REQUEST_KEY=key)
         assert ran.returncode == 0, ran.stderr
         assert ran.stdout.startswith(f"一部エラー 取得 {RECORDS} / 登録 "), ran.stdout
-    assert history(prefect_server.store, SAMPLE) == [("API", "一部エラー", RECORDS)]
+    assert history(prefect_server.store, MAIN) == [("API", "一部エラー", RECORDS)]
 
 
 async def test_the_readme_tells_the_fate_of_each_awkward_record(
@@ -194,7 +193,7 @@ async def test_a_second_connection_beside_the_first(
     assert len({row["code"] for row in emulator.rows(second)} - before) == result["created"] > 0
     # Nothing of it in the first 法人, nor in the first connection's books.
     assert {row["code"] for row in emulator.rows(first)} <= {"0"}
-    assert history(prefect_server.store, SAMPLE) == []
+    assert history(prefect_server.store, MAIN) == []
     schedules = await _schedules(["sample", "tokyo"])
     assert schedules == {"sample": "0 5 * * *", "tokyo": "30 5 * * *"}
 

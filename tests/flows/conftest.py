@@ -39,7 +39,7 @@ from connectors.bugyo.emulator import (
 from connectors.kintone.emulator import KintoneEmulator
 from connectors.kit.emulator import serve
 from deployments import catalog, sample
-from deployments.emulators import DEMO_API_TOKEN
+from deployments.samples.kintone import DEMO_API_TOKEN
 from flows.customers_from_kintone import (
     CustomerSettings,
     CustomersFromKintoneConnection,

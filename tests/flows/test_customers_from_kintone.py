@@ -9,8 +9,8 @@ import pytest
 from prefect import tags
 
 from connectors.kit.emulator import Fault
-from deployments import sample
-from deployments.samples import sample_settings
+from deployments.samples import customers
+from deployments.samples.kintone import customer_settings
 
 REJECTED = {
     "コードが空": ("AC-801", "得意先コード"),
@@ -24,7 +24,7 @@ REJECTED = {
     "名称が空白だけ": ("AC-801", "得意先名"),
 }
 ARRIVED = {
-    "コードが全角数字": ("code", sample.code_of(200)),
+    "コードが全角数字": ("code", customers.code_of(200)),
     "髙﨑①㈱": ("name", "㈱髙﨑商店①"),
     "半角カナ": ("name", "ヤマトガラス株式会社"),
     "コードの先頭がゼロ": ("code", "00000042"),
@@ -37,8 +37,8 @@ async def test_the_sample_arrives_and_the_second_run_posts_nothing(
     new_world: Callable[..., Any],
 ) -> None:
     world = new_world()
-    await world.save(sample_settings())
-    world.kintone.seed(world.app, sample.customers())
+    await world.save(customer_settings())
+    world.kintone.seed(world.app, customers.customers())
     first = await world.run()
     assert first.counts == (1200, 1191, 0, 0, 9, 0)
     assert first.state.name == "一部エラー"
@@ -46,15 +46,15 @@ async def test_the_sample_arrives_and_the_second_run_posts_nothing(
     assert set(world.book.writes.values()) == {1}
 
     found = world.rejects()
-    fates = {awkward.kind: str(awkward.position + 1) for awkward in sample.AWKWARD}
+    fates = {awkward.kind: str(awkward.position + 1) for awkward in customers.AWKWARD}
     assert {kind: (found[fates[kind]].code, found[fates[kind]].item) for kind in REJECTED} == (
         REJECTED
     )
     assert len(found) == len(REJECTED)
-    assert {a.kind for a in sample.AWKWARD if a.fate == "rejected"} == set(REJECTED)
+    assert {a.kind for a in customers.AWKWARD if a.fate == "rejected"} == set(REJECTED)
     for kind, (item, value) in ARRIVED.items():
-        position = next(a.position for a in sample.AWKWARD if a.kind == kind)
-        code = "00000042" if kind == "コードの先頭がゼロ" else sample.code_of(position)
+        position = next(a.position for a in customers.AWKWARD if a.kind == kind)
+        code = "00000042" if kind == "コードの先頭がゼロ" else customers.code_of(position)
         assert world.customers[code][item] == value, kind
     assert found[fates["コードが重複"]].reason.endswith(
         f"ほかのレコード（レコード {int(fates['コードが重複']) - 1}）が使っています。"

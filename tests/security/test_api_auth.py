@@ -22,7 +22,7 @@ import psutil
 import pytest
 from cryptography.fernet import Fernet
 
-from connectors.kit.emulator import free_port
+from deployments.stack.ports import free_port_variables
 from deployments.stack.settings import (
     StackError,
     StackSettings,
@@ -68,7 +68,7 @@ class Running:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     state = tmp_path_factory.mktemp("auth") / "state"
-    ports = {f"APP_CONNECT_{n}_PORT": str(free_port()) for n in ("PREFECT", "KINTONE", "BUGYO")}
+    ports = free_port_variables()
     environment = child_environment(
         {
             "APP_CONNECT_STATE_DIR": str(state),

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from connectors.kit.emulator import free_port
+from deployments.stack.ports import free_port_variables
 from deployments.stack.processes import Child, Guard
 from deployments.stack.settings import child_environment
 
@@ -67,8 +67,7 @@ def until(probe: Callable[[], dict[str, Any] | None], seconds: float = 60) -> di
 @pytest.fixture(scope="session")
 def screen(session_dir: Path) -> Iterator[Screen]:
     """``app-connect up`` on ports and a state folder of its own, after its first run."""
-    names = ("PREFECT_PORT", "KINTONE_PORT", "BUGYO_PORT")
-    ports = {f"APP_CONNECT_{name}": str(free_port()) for name in names}
+    ports = free_port_variables()
     state = session_dir / "ui"
     guard = Guard(session_dir / "guard.log")
     child = Child(

@@ -76,7 +76,7 @@ def code_of(position: int) -> str:
 
 @cache
 def _words() -> dict[str, list[Any]]:
-    text = resources.files("deployments").joinpath("sample_words.toml").read_text("utf-8")
+    text = resources.files("deployments.samples").joinpath("words.toml").read_text("utf-8")
     return tomllib.loads(text)
 
 
