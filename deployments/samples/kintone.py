@@ -67,7 +67,7 @@ def connections(urls: StackUrls) -> list[SampleConnection]:
     """得意先, the main sample, and 仕訳伝票."""
     from deployments.samples.bugyo import bugyo_credentials
     from flows.customers_from_kintone import CustomersFromKintoneConnection
-    from flows.slips_from_kintone import SlipSettings, SlipsFromKintoneConnection
+    from flows.slips_from_kintone import KintoneSlipSettings, SlipsFromKintoneConnection
 
     credentials = {"bugyo": bugyo_credentials(urls), "kintone": kintone_credentials(urls)}
     return [
@@ -83,7 +83,7 @@ def connections(urls: StackUrls) -> list[SampleConnection]:
             kind=SlipsFromKintoneConnection,
             registration_number="AC-0000-0002",
             credentials=credentials,
-            settings=SlipSettings(app=expenses.APP_ID),
+            settings=KintoneSlipSettings(app=expenses.APP_ID),
         ),
     ]
 
