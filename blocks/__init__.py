@@ -7,6 +7,7 @@ from blocks.form import NEEDED, FormBlock, FormModel
 from blocks.kingoftime import KingOfTimeCredentials
 from blocks.kintone import KintoneCredentials
 from blocks.oauth import OAuthBlock
+from blocks.smaregi import SmaregiCredentials
 
 __all__ = [
     "CRON_DAILY_0500",
@@ -20,5 +21,6 @@ __all__ = [
     "KintoneCredentials",
     "MailAlert",
     "OAuthBlock",
+    "SmaregiCredentials",
     "WebhookAlert",
 ]

@@ -14,7 +14,7 @@ from prefect.client.orchestration import get_client
 from psycopg import sql
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from blocks import BugyoCredentials, KintoneCredentials
+from blocks import BugyoCredentials, KintoneCredentials, SmaregiCredentials
 from deployments.catalog import block_types, register_blocks
 from flows.customers_from_kintone import CustomerSettings, CustomersFromKintoneConnection
 
@@ -70,7 +70,7 @@ def test_what_sounds_like_a_secret_is_one(field: Any, name: str) -> None:
 def test_the_secrets_that_we_know_of_are_covered() -> None:
     secret = {
         f"{block.__name__}.{name}"
-        for block in (BugyoCredentials, KintoneCredentials)
+        for block in (BugyoCredentials, KintoneCredentials, SmaregiCredentials)
         for name, field in block.model_fields.items()
         if SecretStr in parts(field.annotation)
     }
@@ -79,6 +79,7 @@ def test_the_secrets_that_we_know_of_are_covered() -> None:
         *(f"BugyoCredentials.{n}" for n in ("access_token", "refresh_token")),
         *(f"KintoneCredentials.{n}" for n in ("api_token", "client_secret")),
         *(f"KintoneCredentials.{n}" for n in ("access_token", "refresh_token")),
+        "SmaregiCredentials.client_secret",
     }
 
 

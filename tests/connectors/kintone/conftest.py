@@ -9,12 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.types import Receive, Scope, Send
 
 from connectors.kintone import PROFILE, KintoneClient, api_token
 from connectors.kintone.emulator import KintoneEmulator
 from connectors.kit import POST, READ
-from connectors.kit.emulator import Emulator, FaultControl, serve
+from tests.connectors.conftest import Stage
 
 VIEW = "viewer-token-0001"
 FULL = "writer-token-0002"
@@ -68,26 +67,6 @@ def emulator(clock: Clock) -> KintoneEmulator:
     kintone.add_app("2", "商品", {"型番": {"type": "SINGLE_LINE_TEXT"}}, tokens={OTHER: {"view"}})
     kintone.access.users |= {"sato": "sato-password", "suzuki": "suzuki-password"}
     return kintone
-
-
-class Stage(FaultControl):
-    """One server for all tests, in front of the emulator of the test that runs.
-
-    Starting and stopping a server takes a quarter of a second; an emulator takes none.
-    """
-
-    current: Emulator
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.current.faults(scope, receive, send)
-
-
-@pytest.fixture(scope="session")
-def stage() -> Iterator[tuple[Stage, str]]:
-    front = Emulator()
-    front.faults = shown = Stage(front.api)
-    with serve(front) as base:
-        yield shown, base
 
 
 @pytest.fixture
