@@ -11,16 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Self
-from zoneinfo import ZoneInfo
 
 import psutil
 import psycopg
 from psycopg import sql
 
-from connectors.bugyo._emulator_customers import CustomerBook
 from connectors.bugyo.emulator import DEMO_TENANTS, BugyoEmulator
 from connectors.kintone.emulator import KintoneEmulator
 from connectors.kit.emulator import serve
@@ -171,7 +168,7 @@ def _main(size: int) -> None:
         _say({"kintone": kintone_url, "bugyo": bugyo_url})
         for line in sys.stdin:
             if line.strip() == "fresh":
-                bugyo.customers[tenant] = CustomerBook(lambda: datetime.now(ZoneInfo("Asia/Tokyo")))
+                bugyo.customers[tenant].clear()
                 kintone.faults.requests.clear()
                 bugyo.faults.requests.clear()
                 _say({})

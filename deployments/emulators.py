@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -29,40 +29,23 @@ class Books:
     def __init__(self, emulator: BugyoEmulator, path: Path) -> None:
         self._emulator = emulator
         self._path = path
-        self._saved: Mapping[str, int] = {}
+        self._saved = 0
 
     def load(self) -> None:
         """Put back what an earlier emulator held."""
         if self._path.exists():
-            held = orjson.loads(self._path.read_bytes())
-            # Before there were slips, the file held customers only.
-            customers, journals = held.get("customers", held), held.get("journals", {})
-            for books, kept in (
-                (self._emulator.customers, customers),
-                (self._emulator.journals, journals),
-            ):
-                for tenant, content in kept.items():
-                    if tenant in books:
-                        books[tenant].restore(content)
-        self._saved = self._versions()
+            self._emulator.restore(orjson.loads(self._path.read_bytes()))
+        self._saved = self._emulator.version
 
     def save(self) -> None:
         """Write the books, if they changed; a crash leaves the old file or the new one."""
-        versions = self._versions()
-        if versions == self._saved:
+        version = self._emulator.version
+        if version == self._saved:
             return
-        content = {
-            "customers": {t: book.dump() for t, book in self._emulator.customers.items()},
-            "journals": {t: book.dump() for t, book in self._emulator.journals.items()},
-        }
         draft = self._path.with_suffix(".new")
-        draft.write_bytes(orjson.dumps(content))
+        draft.write_bytes(orjson.dumps(self._emulator.dump()))
         draft.replace(self._path)
-        self._saved = versions
-
-    def _versions(self) -> Mapping[str, int]:
-        customers = {t: book.imports for t, book in self._emulator.customers.items()}
-        return {**customers, **{f"{t}/gl": b.version for t, b in self._emulator.journals.items()}}
+        self._saved = version
 
     async def keep(self) -> None:
         """`save` now and then, until cancelled."""

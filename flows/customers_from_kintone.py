@@ -26,8 +26,8 @@ from connectors.kit.text import (
     transliterate_cp932,
 )
 from flows.engine import ModeName, Pipeline, Reject, Row, Tools, run_connector, run_name
-from flows.parts.bugyo import open_customers
 from flows.parts.kintone import KintoneSource, kintone_source, open_kintone, text_of
+from flows.parts.masters import open_masters
 
 FieldCode = Field(pattern=r"^[^\s\"'()=!<>,\\]*$")
 
@@ -249,7 +249,7 @@ PIPELINE = Pipeline(
     key_label="得意先コード",
     connection_type=CustomersFromKintoneConnection,
     open_source=_source,
-    open_sink=lambda connection, tools: open_customers(connection.bugyo, tools),
+    open_sink=lambda connection, tools: open_masters(connection.bugyo, tools, "customer"),
     transformer=lambda connection, _: CustomerTransform(connection.settings),
     references={"billing_code": "請求先コード"},
     overlap_seconds=lambda connection: connection.settings.overlap_minutes * 60.0,

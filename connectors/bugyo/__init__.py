@@ -1,13 +1,20 @@
 """奉行クラウド: client, OAuth, item registry, validation. The emulator is ``.emulator``."""
 
-from connectors.bugyo.client import IMPORT_BATCH, PROFILE, BugyoClient
+from connectors.bugyo.client import IMPORT_BATCH, PROFILE, BugyoClient, import_batch
 from connectors.bugyo.environment import SERVICE, Environment, environment
-from connectors.bugyo.filters import Filter, any_of, where
+from connectors.bugyo.filters import Filter, any_of, keys_filter, where
 from connectors.bugyo.models import (
     OTHER_CUSTOMER_CODE,
+    AccountItem,
+    Attendance,
+    BusinessPartner,
     Customer,
+    Department,
+    Employee,
     ImportOutcome,
     RowError,
+    SubAccountItem,
+    TaxCategory,
     Tenant,
 )
 from connectors.bugyo.oauth import (
@@ -23,10 +30,18 @@ from connectors.bugyo.registry import (
     Operation,
     Resource,
     assumptions,
+    master_operations,
+    masters,
     operation,
     resource,
 )
-from connectors.bugyo.validation import Validator, Violation, customer_validator
+from connectors.bugyo.validation import (
+    RowValidator,
+    Validator,
+    Violation,
+    customer_validator,
+    row_validator,
+)
 
 __all__ = [
     "GRANT_LIFE",
@@ -34,9 +49,14 @@ __all__ = [
     "OTHER_CUSTOMER_CODE",
     "PROFILE",
     "SERVICE",
+    "AccountItem",
     "Assumption",
+    "Attendance",
     "BugyoClient",
+    "BusinessPartner",
     "Customer",
+    "Department",
+    "Employee",
     "Environment",
     "Filter",
     "ImportOutcome",
@@ -45,6 +65,9 @@ __all__ = [
     "Operation",
     "Resource",
     "RowError",
+    "RowValidator",
+    "SubAccountItem",
+    "TaxCategory",
     "Tenant",
     "Validator",
     "Violation",
@@ -55,7 +78,12 @@ __all__ = [
     "customer_validator",
     "environment",
     "fixed_token",
+    "import_batch",
+    "keys_filter",
+    "master_operations",
+    "masters",
     "operation",
     "resource",
+    "row_validator",
     "where",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.bugyo._emulator_customers import refusal
+from connectors.bugyo._emulator_values import padded, refusal
 from connectors.bugyo.registry import Resource, item_types
 
 Predicate = Callable[[Mapping[str, str]], bool]
@@ -22,11 +22,6 @@ _COMPARE: dict[str, Callable[[str, str], bool]] = {
     "like": operator.contains,
     "contains": operator.contains,
 }
-
-
-def padded(day: str) -> str:
-    """``2026/8/1`` as ``2026/08/01``: dates are compared as strings."""
-    return "/".join(part.rjust(2, "0") for part in day.split("/"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +100,23 @@ def _predicate(registry: Resource, condition: Any) -> Predicate:
             if not isinstance(parts, list) or not parts:
                 raise refusal("E2004", f"filter の {joint} は1件以上の配列で指定してください。")
             tests = [_predicate(registry, part) for part in parts]
+            if joint == "or" and (same := _one_of(parts)) is not None:
+                item, values = registry.by_code[same[0]], same[1]
+                if item.type == "date":
+                    values = frozenset(map(padded, values))
+                return lambda row: row.get(item.code, "") in values
             return lambda row, combine=combine: combine(test(row) for test in tests)  # type: ignore[misc]
     if set(condition) != {"itemKey", "operator", "value"}:
         raise refusal("E2004", "filter は itemKey, operator, value で指定してください。")
     return _leaf(registry, condition["itemKey"], condition["operator"], condition["value"])
+
+
+def _one_of(parts: list[dict[str, Any]]) -> tuple[str, frozenset[str]] | None:
+    """Item and values of an or-of-equals about one item: look-ups ask for hundreds of keys."""
+    if not all(part.get("operator") == "eq" for part in parts):
+        return None
+    items = {part["itemKey"] for part in parts}
+    return (items.pop(), frozenset(part["value"] for part in parts)) if len(items) == 1 else None
 
 
 def _leaf(registry: Resource, code: Any, name: Any, value: Any) -> Predicate:

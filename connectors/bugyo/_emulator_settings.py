@@ -67,4 +67,9 @@ class EmulatorSettings(BaseModel):
     closed_until: date | None = Field(
         default=None, description="Slips of this day and earlier are in a closed period."
     )
+    closed_month: str | None = Field(
+        default=None,
+        pattern="^[0-9]{4}/(0[1-9]|1[0-2])$",
+        description="勤怠 of this month (YYYY/MM) and earlier is closed.",
+    )
     calls_per_minute: int | None = Field(default=None, ge=1, description="null = no limit")

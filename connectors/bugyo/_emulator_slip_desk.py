@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 from fastapi import APIRouter, HTTPException, Response
 
-from connectors.bugyo._emulator_customers import ImportResult, encode
 from connectors.bugyo._emulator_login import json_answer
+from connectors.bugyo._emulator_masters import Masters
 from connectors.bugyo._emulator_settings import EmulatorSettings
-from connectors.bugyo._emulator_slip_rules import Masters
 from connectors.bugyo._emulator_slips import JournalBook
+from connectors.bugyo._emulator_values import ImportResult, encode
 
 _JSON = "application/json"
 
@@ -47,13 +47,15 @@ class SlipDesk:
     """仕訳伝票 of every tenant.
 
     Args:
-        tenants: テナントID.
+        masters: テナントID -> masters.
         settings: Read at every call: they may be changed at any time.
     """
 
-    def __init__(self, tenants: Iterable[str], settings: Callable[[], EmulatorSettings]) -> None:
+    def __init__(
+        self, masters: Mapping[str, Masters], settings: Callable[[], EmulatorSettings]
+    ) -> None:
         self._settings = settings
-        self.journals = {tenant: JournalBook() for tenant in tenants}
+        self.journals = {tenant: JournalBook(each) for tenant, each in masters.items()}
 
     def operations(self) -> dict[str, Handler]:
         """Operation name -> what answers it."""
@@ -113,16 +115,5 @@ class SlipDesk:
         @router.delete("/tenants/{tenant}/slips/{voucher_number}")
         async def delete_slip(tenant: str, voucher_number: str) -> dict[str, int]:
             return {"deleted": book(tenant).remove(voucher_number)}
-
-        @router.get("/tenants/{tenant}/masters")
-        async def read_masters(tenant: str) -> Masters:
-            return book(tenant).masters
-
-        @router.patch("/tenants/{tenant}/masters")
-        async def add_masters(tenant: str, more: Masters) -> Masters:
-            kept = book(tenant).masters
-            for name in more.model_fields_set:
-                getattr(kept, name).update(getattr(more, name))
-            return kept
 
         return router

@@ -1,4 +1,4 @@
-"""What the emulator's 奉行クラウド says to 仕訳伝票: masters of a demo company, and every check.
+"""What the emulator's 奉行クラウド says to 仕訳伝票: every check.
 
 Written apart from `connectors.bugyo.journal_checks` on purpose: the judge does not share its
 arithmetic with the judged.
@@ -7,15 +7,13 @@ arithmetic with the judged.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
 from fractions import Fraction
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from connectors.bugyo._emulator_customers import Check, Row, _check
+from connectors.bugyo._emulator_masters import Masters, day_of
 from connectors.bugyo._emulator_settings import EmulatorSettings
+from connectors.bugyo._emulator_values import Row, checks, padded
 from connectors.bugyo.registry import data, resource
 
 JOURNAL = resource("journal_slip")
@@ -43,81 +41,6 @@ _ROUNDING = {
 Error = dict[str, Any]
 
 
-class Masters(BaseModel):
-    """Codes that exist in a tenant. A demo company's, and whatever a test adds."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    accounts: dict[str, str] = Field(
-        default_factory=lambda: {
-            "100": "現金",
-            "110": "当座預金",
-            "111": "普通預金",
-            "135": "売掛金",
-            "150": "商品",
-            "160": "仮払金",
-            "165": "仮払消費税",
-            "305": "買掛金",
-            "310": "未払金",
-            "311": "未払費用",
-            "320": "預り金",
-            "325": "仮受消費税",
-            "500": "売上高",
-            "604": "仕入高",
-            "700": "給料手当",
-            "705": "法定福利費",
-            "710": "旅費交通費",
-            "711": "通信費",
-            "712": "交際費",
-            "713": "会議費",
-            "714": "消耗品費",
-            "715": "水道光熱費",
-            "716": "支払手数料",
-            "717": "地代家賃",
-            "749": "雑費",
-            "800": "雑収入",
-        },
-        description="勘定科目: code -> name.",
-    )
-    sub_accounts: dict[str, dict[str, str]] = Field(
-        default_factory=lambda: {"111": {"0001": "本店", "0002": "支店"}},
-        description="補助科目: 勘定科目コード -> code -> name. 0000 = none, everywhere.",
-    )
-    departments: dict[str, str] = Field(
-        default_factory=lambda: {
-            "0000": "その他",
-            "0010": "営業部",
-            "0020": "管理部",
-            "0030": "製造部",
-            "0090": "旧営業部",
-        },
-        description="部門: code -> name.",
-    )
-    closed_departments: set[str] = Field(
-        default={"0090"}, description="部門 that are not used any more."
-    )
-    tax_codes: dict[str, bool] = Field(
-        default_factory=lambda: {
-            "0": False,
-            "0000": False,
-            "0001": False,
-            "0002": False,
-            "0010": True,
-            "0012": True,
-            "0060": True,
-        },
-        description="消費税区分: code -> whether there is a tax (contract 8.6).",
-    )
-    partners: dict[str, str] = Field(
-        default_factory=lambda: {
-            "000001": "株式会社青空商店",
-            "000002": "みどり物流株式会社",
-            "000003": "髙﨑電機㈱",
-        },
-        description="取引先: code -> name.",
-    )
-
-
 def split(rows: Sequence[Any]) -> list[tuple[int, list[Any]]]:
     """Number of the first row (1 = first of dataList) and rows of each slip."""
     slips: list[tuple[int, list[Any]]] = []
@@ -128,15 +51,10 @@ def split(rows: Sequence[Any]) -> list[tuple[int, list[Any]]]:
     return slips
 
 
-@cache
-def _checks() -> dict[str, Check]:
-    return {item.code: _check(item) for item in JOURNAL.items if item.importable}
-
-
 @lru_cache(maxsize=16_384)
 def _verdict(code: str, value: str) -> tuple[str, str] | None:
     """What is wrong with a text of an importable item; most values repeat."""
-    return _checks()[code](value)
+    return checks("journal_slip")[code](value)
 
 
 def slip_errors(
@@ -166,7 +84,7 @@ def slip_errors(
             message = "借方または貸方の勘定科目コードを指定してください。"
             found.append(_error(number, "E3009", message, CODE["debit_account"]))
         for side in sides:
-            found += _side_errors(number, side, row, masters)
+            found += _side_errors(number, side, row, rows[0].get(DATE, ""), masters)
             totals[side] += _yen(row, side, "amount") + _yen(row, side, "tax")
     if totals["debit"] != totals["credit"]:
         message = (
@@ -183,7 +101,7 @@ def _error(number: int, code: str, message: str, item: str) -> Error:
 def _row_errors(number: int, row: Any) -> list[Error]:
     if not isinstance(row, dict):
         return [_error(number, "E1001", "行の形式が正しくありません。", "")]
-    table = _checks()
+    table = checks("journal_slip")
     found = []
     for code, value in row.items():
         check = table.get(code)
@@ -206,7 +124,7 @@ def _header_errors(
     first: int, rows: list[Row], masters: Masters, settings: EmulatorSettings
 ) -> list[Error]:
     header, found = rows[0], []
-    day = _day(header.get(DATE, ""))
+    day = day_of(header.get(DATE, ""))
     if day is None:
         found.append(_error(first, "E3004", "伝票日付が正しくありません。", DATE))
     elif settings.closed_until is not None and day <= settings.closed_until:
@@ -220,21 +138,26 @@ def _header_errors(
                 message = f"{label}が伝票の先頭行と異なります。"
                 found.append(_error(number, "E3002", message, code))
     department = header.get(CODE["slip_department"], "")
-    found += _department_errors(first, CODE["slip_department"], department, masters)
+    found += _department_errors(
+        first, CODE["slip_department"], department, header.get(DATE, ""), masters
+    )
     return found
 
 
-def _department_errors(number: int, item: str, code: str, masters: Masters) -> list[Error]:
+def _department_errors(
+    number: int, item: str, code: str, day: str, masters: Masters
+) -> list[Error]:
     if not code:
         return []
-    if code not in masters.departments:
+    if not masters.has("department", code):
         return [_error(number, "E3012", f"部門コード「{code}」は登録されていません。", item)]
-    if code in masters.closed_departments:
+    until = masters.value("department", code, "valid_until")
+    if until and padded(day) > until:
         return [_error(number, "E3019", f"部門コード「{code}」は使用できません。", item)]
     return []
 
 
-def _side_errors(number: int, side: str, row: Row, masters: Masters) -> list[Error]:
+def _side_errors(number: int, side: str, row: Row, day: str, masters: Masters) -> list[Error]:
     found: list[Error] = []
     code_of, get = _CODE_OF[side], row.get
 
@@ -248,20 +171,23 @@ def _side_errors(number: int, side: str, row: Row, masters: Masters) -> list[Err
     account = value("account")
     if not account:
         wrong("E3018", "勘定科目コードを指定してください。", "account")
-    elif account not in masters.accounts:
+    elif not masters.has("account_item", account):
         wrong("E3011", f"勘定科目コード「{account}」は登録されていません。", "account")
     sub = value("sub_account")
-    if sub.strip("0") and sub not in masters.sub_accounts.get(account, {}):
+    if sub.strip("0") and not masters.has("sub_account_item", f"{account}/{sub}"):
         wrong("E3013", f"補助科目コード「{sub}」は登録されていません。", "sub_account")
-    found += _department_errors(number, code_of["department"], value("department"), masters)
+    item, department = code_of["department"], value("department")
+    found += _department_errors(number, item, department, day, masters)
     partner = value("partner")
-    if partner and partner not in masters.partners:
+    if partner and not masters.has("business_partner", partner):
         wrong("E3014", f"取引先コード「{partner}」は登録されていません。", "partner")
     if amount == 0:
         wrong("E3007", "本体金額が0円の明細は受け入れできません。", "amount")
-    tax_code, rate = value("tax_code") or "0000", value("tax_rate") or "0"
-    taxed = masters.tax_codes.get(tax_code)
-    if taxed is None:
+    # 0 is another way to write 0000 (contract 8.2).
+    tax_code = value("tax_code") if value("tax_code").strip("0") else "0000"
+    rate = value("tax_rate") or "0"
+    taxed = masters.value("tax_category", tax_code, "rate").strip("0.") != ""
+    if not masters.has("tax_category", tax_code):
         wrong("E3015", f"消費税区分コード「{tax_code}」は登録されていません。", "tax_code")
     elif rate not in (("10", "8") if taxed else ("0",)):
         wrong("E3016", f"消費税率「{rate}」は使用できません。", "tax_rate")
@@ -300,13 +226,6 @@ def _is_used(row: Row, side: str) -> bool:
 
 def _yen(row: Row, side: str, name: str) -> int:
     return int(row.get(CODE[f"{side}_{name}"]) or 0)
-
-
-def _day(text: str) -> date | None:
-    try:
-        return date(*map(int, text.split("/")))
-    except (ValueError, TypeError):
-        return None
 
 
 def totals(rows: Sequence[Row]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from connectors.bugyo._emulator_customers import ImportResult, Refusal, Row, refusal
-from connectors.bugyo._emulator_query import Query, padded
+from connectors.bugyo._emulator_masters import Masters
+from connectors.bugyo._emulator_query import Query
 from connectors.bugyo._emulator_settings import EmulatorSettings
 from connectors.bugyo._emulator_slip_rules import (
     CODE,
@@ -23,11 +23,18 @@ from connectors.bugyo._emulator_slip_rules import (
     SEPARATOR,
     VOUCHER,
     Error,
-    Masters,
     named,
     slip_errors,
     split,
     totals,
+)
+from connectors.bugyo._emulator_values import (
+    ImportResult,
+    Refusal,
+    Row,
+    data_list,
+    padded,
+    refusal,
 )
 
 _NUMBER_DIGITS = 6
@@ -62,7 +69,7 @@ class JournalBook:
     """仕訳伝票 of one tenant.
 
     Attributes:
-        masters: Codes that exist.
+        masters: The tenant's, whose codes slips may use.
         slips: In the order of their storing.
         imports: Calls that stored something.
         exports: Export calls so far.
@@ -70,7 +77,7 @@ class JournalBook:
         version: Changes with every change of the book.
     """
 
-    masters: Masters = field(default_factory=Masters)
+    masters: Masters
     slips: list[StoredSlip] = field(default_factory=list)
     imports: int = 0
     exports: int = 0
@@ -90,13 +97,7 @@ class JournalBook:
             Refusal: nothing was stored.
         """
         self.run_due(settings)
-        if not isinstance(body, dict) or set(body) != {"dataList"}:
-            raise refusal("E0001", "dataList だけを指定してください。")
-        rows = body["dataList"]
-        if not isinstance(rows, list) or not rows:
-            raise refusal("E0002", "dataList に1件以上の行を指定してください。")
-        if len(rows) > settings.max_rows:
-            raise refusal("E0003", f"一度に受け入れできるのは{settings.max_rows}行までです。")
+        rows = data_list(body, settings.max_rows)
         if settings.slip_import == "sync":
             return self._import(rows, settings, at=time.monotonic())
         key = f"ACCEPT{len(self.jobs) + 1:08}"
@@ -252,14 +253,12 @@ class JournalBook:
         return {
             "slips": [slip.rows for slip in self.slips],
             "imports": self.imports,
-            "masters": self.masters.model_dump(mode="json"),
             "waiting": {key: job.rows for key, job in self.jobs.items() if job.outcome is None},
         }
 
     def restore(self, held: Mapping[str, Any]) -> None:
         """Hold what another book dumped, an empty book before."""
         self.imports = int(held["imports"])
-        self.masters = Masters.model_validate(held["masters"])
         self.jobs = {key: Job(rows) for key, rows in held["waiting"].items()}
         for rows in held["slips"]:
             self._add(StoredSlip(rows))

@@ -11,7 +11,7 @@ from connectors.bugyo._answers import AnswerReader, is_nothing
 from connectors.bugyo.environment import HOSTS, SERVICE, Environment
 from connectors.bugyo.filters import Filter
 from connectors.bugyo.models import Customer, ImportOutcome, Tenant
-from connectors.bugyo.registry import Operation, Resource, operation, resource
+from connectors.bugyo.registry import Operation, Resource, data, operation, resource
 from connectors.kit import (
     Answer,
     ApiClient,
@@ -37,14 +37,19 @@ PROFILE = ServiceProfile(
 SUBSCRIPTION_KEY_HEADER = "X-OBC-SubscriptionKey"
 TENANT_HEADER = "X-OBC-TenantID"
 
-_CUSTOMER = resource("customer")
-_CODES = _CUSTOMER.codes
 _SEARCH_TENANT = operation("SearchTenant")
-_EXPORT_CUSTOMER = operation("ExportCustomer")
-_IMPORT_CUSTOMER = operation("ImportCustomer")
-_IMPORTS = frozenset({_IMPORT_CUSTOMER.endpoint, operation("ImportJournalSlip").endpoint})
+_IMPORTS = frozenset(
+    operation(entry["import"]).endpoint for entry in data("resources").values() if "import" in entry
+)
 
-IMPORT_BATCH = _IMPORT_CUSTOMER.max_rows or 1
+
+def import_batch(name: str) -> int:
+    """Rows that a caller should give one `BugyoClient.import_rows` call of this resource."""
+    target = resource(name).import_
+    return (operation(target).max_rows if target else None) or 1
+
+
+IMPORT_BATCH = import_batch("customer")
 """Rows that a caller should give one `BugyoClient.import_customers` call."""
 
 
@@ -119,6 +124,58 @@ class BugyoClient:
             for row in _rows(answer)
         ]
 
+    async def export_rows(
+        self,
+        name: str,
+        *,
+        where: Filter | None = None,
+        fields: Sequence[str],
+        sort: Sequence[str] | None = None,
+    ) -> list[dict[str, str]]:
+        """Rows of a master that meet a condition, all in one answer: the API has no paging.
+
+        Args:
+            name: The resource, e.g. ``employee`` (`masters`).
+            where: Condition; ``None`` = every row, built-in ones (その他) too.
+            fields: English names of the fields wanted; the rows have exactly these.
+            sort: English names, each optionally followed by `` desc``; ``None`` = by key.
+
+        Raises:
+            FileNotFoundError: there is no such resource.
+            KeyError: there is no such field.
+            FaultError: ``AC-303``, a row lacks a field that was asked for.
+        """
+        registry = resource(name)
+        order = [item.field for item in registry.keys] if sort is None else sort
+        found, _ = await self.export(operation(registry.export), registry, where, fields, order)
+        return found
+
+    async def import_rows(self, name: str, rows: Sequence[Mapping[str, str]]) -> ImportOutcome:
+        """Create or update rows of a master by key, in one call.
+
+        Args:
+            name: The resource, e.g. ``employee``.
+            rows: At most `import_batch` is advised. Absent fields stay untouched at 奉行クラウド.
+
+        Returns:
+            The definite answer, refusals included.
+
+        Raises:
+            UnknownOutcomeError: ``AC-402``, the rows may or may not be stored; export them by key
+                before sending them again.
+            ValueError: the resource can only be read.
+            KeyError: there is no such field.
+        """
+        registry = resource(name)
+        if registry.import_ is None:
+            raise ValueError(f"{name} can only be read")
+        if not rows:
+            return ImportOutcome()
+        codes = registry.codes
+        body = {"dataList": [{codes[field]: row[field] for field in row} for row in rows]}
+        answer = await self.call(operation(registry.import_), "post", body)
+        return self.answers.outcome(answer, len(rows), registry)
+
     async def export_customers(
         self,
         *,
@@ -126,40 +183,13 @@ class BugyoClient:
         fields: Sequence[str],
         sort: Sequence[str] = ("code",),
     ) -> list[Customer]:
-        """得意先 that meet a condition, all in one answer: the API has no paging.
-
-        Args:
-            where: Condition; ``None`` = every customer, the built-in ``OTHER_CUSTOMER_CODE`` too.
-            fields: English names of the fields wanted; the rows have exactly these.
-            sort: English names, each optionally followed by `` desc``.
-
-        Raises:
-            KeyError: there is no such field.
-            FaultError: ``AC-303``, a row lacks a field that was asked for.
-        """
-        found, _ = await self.export(_EXPORT_CUSTOMER, _CUSTOMER, where, fields, sort)
+        """得意先 that meet a condition; see `export_rows`."""
+        found = await self.export_rows("customer", where=where, fields=fields, sort=sort)
         return cast("list[Customer]", found)
 
     async def import_customers(self, rows: Sequence[Customer]) -> ImportOutcome:
-        """Create or update 得意先 by code, in one call.
-
-        Args:
-            rows: At most `IMPORT_BATCH` is advised. Absent fields stay untouched at 奉行クラウド.
-
-        Returns:
-            The definite answer, refusals included.
-
-        Raises:
-            UnknownOutcomeError: ``AC-402``, the rows may or may not be stored; export them by code
-                before sending them again.
-            KeyError: there is no such field.
-        """
-        if not rows:
-            return ImportOutcome()
-        codes = _CODES
-        body = {"dataList": [{codes[name]: row[name] for name in row} for row in rows]}  # type: ignore[literal-required]
-        answer = await self.call(_IMPORT_CUSTOMER, "post", body)
-        return self.answers.outcome(answer, len(rows), _CUSTOMER)
+        """Create or update 得意先 by code, in one call; see `import_rows`."""
+        return await self.import_rows("customer", cast("Sequence[Mapping[str, str]]", rows))
 
     async def export(
         self,

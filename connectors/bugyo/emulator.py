@@ -4,11 +4,13 @@ Where the contract knows the answer the emulator follows it to the letter; where
 ([?]), `EmulatorSettings` switches between the plausible variants. Routes below ``/__emulator__/``:
 
 ======================================  ========================================================
-``GET /books``                          per tenant: customers, imports, writes per code, slips
-``GET|PUT /tenants/{id}/customers``     full rows in our field names; PUT seeds without checks
+``GET /books``                          per tenant: rows, imports, writes per key; slips
+``GET|PUT /tenants/{id}/masters/{name}``  full rows of a master (``employee`` …) in our field
+                                        names; PUT seeds without checks
+``DELETE …/masters/{name}/{key}``       one row, as if a person deleted it
+``GET|PUT /tenants/{id}/customers``     the same for 得意先
 ``GET /tenants/{id}/slips``             rows of 仕訳伝票 in our field names
 ``DELETE /tenants/{id}/slips/{key}``    the slips of a 証憑番号, as if a person deleted them
-``GET|PATCH /tenants/{id}/masters``     codes that slips may use; PATCH adds some
 ``GET|PATCH /settings``                 `EmulatorSettings`
 ``POST /revoke``                        ``{"token": …}`` or ``{"tenant": …}`` or ``{}`` = all
 ``POST /expire``                        every access token expires now
@@ -25,21 +27,17 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import orjson
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from connectors.bugyo._emulator_accounts import Accounts, Application, Grant
-from connectors.bugyo._emulator_customers import (
-    CUSTOMER,
-    CustomerBook,
-    Refusal,
-    encode,
-)
 from connectors.bugyo._emulator_login import Login, json_answer, json_body
+from connectors.bugyo._emulator_master_desk import MasterDesk
+from connectors.bugyo._emulator_masters import MasterBook
 from connectors.bugyo._emulator_settings import EmulatorSettings
-from connectors.bugyo._emulator_slip_desk import Handler, SlipDesk, import_reply
-from connectors.bugyo.models import Customer, Tenant
+from connectors.bugyo._emulator_slip_desk import Handler, SlipDesk
+from connectors.bugyo._emulator_values import Refusal
+from connectors.bugyo.models import Tenant
 from connectors.bugyo.registry import operation
 from connectors.kit.emulator import CONTROL, Emulator
 
@@ -120,8 +118,9 @@ class BugyoEmulator(Emulator):
         self.settings = settings or EmulatorSettings()
         own = tuple(tenants)
         self.tenants = {tenant.id: tenant for tenant in (*own, *foreign)}
-        self.customers = {tenant: CustomerBook(clock) for tenant in self.tenants}
-        self._slips = SlipDesk(self.tenants, lambda: self.settings)
+        self._masters = MasterDesk(self.tenants, lambda: self.settings, clock)
+        self.masters = self._masters.masters
+        self._slips = SlipDesk(self.masters, lambda: self.settings)
         self.journals = self._slips.journals
         allowed = frozenset(tenant.id for tenant in own)
         self.accounts = Accounts(
@@ -138,32 +137,62 @@ class BugyoEmulator(Emulator):
         self._login = Login(self.accounts, lambda: self.settings, names)
         self._window = (0, 0)
         handlers: dict[str, Handler] = {
-            "ExportCustomer": self._export_customer,
-            "ImportCustomer": self._import_customer,
+            **self._masters.operations(),
             **self._slips.operations(),
         }
         self._operations = {operation(each).path.lower(): handlers[each] for each in handlers}
         self.api.include_router(self._steering())
+        self.api.include_router(self._masters.steering(), prefix=CONTROL)
         self.api.include_router(self._slips.steering(), prefix=CONTROL)
         # One route for everything else: the gateway matches paths without regard to case.
         self.api.add_route("/{path:path}", self._gateway, methods=["GET", "POST", "PUT", "DELETE"])
 
     # --- for tests and the stack ---------------------------------------------------------------
 
-    def seed(
-        self, tenant_id: str, customers: Iterable[Customer] | Iterable[Mapping[str, str]]
-    ) -> None:
-        """Customers that have always been there; no checks, and no import in the books."""
-        codes: Mapping[str, str] = CUSTOMER.codes
-        self.customers[tenant_id].seed(
-            {codes[name]: str(value) for name, value in customer.items()} for customer in customers
-        )
+    @property
+    def customers(self) -> dict[str, MasterBook]:
+        """得意先 of every tenant."""
+        return {tenant: each["customer"] for tenant, each in self.masters.items()}
 
-    def rows(self, tenant_id: str) -> list[dict[str, str]]:
-        """Every customer of a tenant by code, in our field names, その他 included."""
-        items = [item for item in CUSTOMER.items if item.exportable]
-        rows = self.customers[tenant_id].rows
-        return [{item.field: rows[code][item.code] for item in items} for code in sorted(rows)]
+    def seed(
+        self, tenant_id: str, rows: Iterable[Mapping[str, Any]], name: str = "customer"
+    ) -> None:
+        """Rows of a master that have always been there; no checks, and no import in the books."""
+        self.masters[tenant_id][name].seed(rows)
+
+    def rows(self, tenant_id: str, name: str = "customer") -> list[dict[str, str]]:
+        """Every row of a master by key, in our field names, その他 included."""
+        return self.masters[tenant_id][name].named()
+
+    # --- over a restart ------------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """Changes with every change of what `dump` would say."""
+        books = [book.version for each in self.masters.values() for book in each.books.values()]
+        return sum(books) + sum(journal.version for journal in self.journals.values())
+
+    def dump(self) -> dict[str, Any]:
+        """Everything that is registered, as JSON can hold it; no accounts, no settings."""
+        return {
+            "masters": {
+                tenant: {name: book.dump() for name, book in each.books.items()}
+                for tenant, each in self.masters.items()
+            },
+            "journals": {tenant: book.dump() for tenant, book in self.journals.items()},
+        }
+
+    def restore(self, held: Mapping[str, Any]) -> None:
+        """Hold what another emulator dumped; what it did not know stays as it is."""
+        # Before there were other masters, a dump held customers.
+        older = {tenant: {"customer": each} for tenant, each in held.get("customers", {}).items()}
+        for tenant, books in held.get("masters", older).items():
+            for name, content in books.items():
+                if tenant in self.masters and name in self.masters[tenant].books:
+                    self.masters[tenant][name].restore(content)
+        for tenant, content in held.get("journals", {}).items():
+            if tenant in self.journals:
+                self.journals[tenant].restore(content)
 
     def issue_tokens(self, redirect_uri: str = DEMO_REDIRECT_URI) -> dict[str, Any]:
         """A token answer, as if a person had pressed 許可する."""
@@ -172,7 +201,10 @@ class BugyoEmulator(Emulator):
         return self.accounts.pair(application, redirect_uri, *lives)
 
     def books(self) -> dict[str, Any]:
-        """Per tenant: customers, imports that stored, how often each code was written; 仕訳伝票."""
+        """Per tenant: rows, imports that stored, how often each key was written; 仕訳伝票.
+
+        ``tenants`` is about 得意先, ``masters`` about every master.
+        """
         return {
             "tenants": {
                 tenant: {
@@ -182,22 +214,13 @@ class BugyoEmulator(Emulator):
                 }
                 for tenant, book in self.customers.items()
             },
+            "masters": self._masters.books(),
             "journals": self._slips.books(),
             "refreshes": self.accounts.refreshes,
         }
 
     def _steering(self) -> APIRouter:
         router = APIRouter(prefix=CONTROL)
-
-        @router.get("/tenants/{tenant}/customers")
-        async def list_customers(tenant: str) -> Response:
-            self._exists(tenant)
-            return Response(orjson.dumps(self.rows(tenant)), media_type=_JSON)
-
-        @router.put("/tenants/{tenant}/customers", status_code=204)
-        async def seed_customers(tenant: str, customers: list[dict[str, str]]) -> None:
-            self._exists(tenant)
-            self.seed(tenant, customers)
 
         @router.get("/settings")
         async def read_settings() -> EmulatorSettings:
@@ -230,10 +253,6 @@ class BugyoEmulator(Emulator):
             application.redirect_uris.add(request.redirect_uri)
 
         return router
-
-    def _exists(self, tenant: str) -> None:
-        if tenant not in self.tenants:
-            raise HTTPException(404, "no such tenant")
 
     # --- gateway -------------------------------------------------------------------------------
 
@@ -297,18 +316,6 @@ class BugyoEmulator(Emulator):
                 for t in found
             ]
         )
-
-    def _export_customer(self, tenant: str, body: Any) -> Response:
-        return Response(encode(self.customers[tenant].export(body)), media_type=_JSON)
-
-    def _import_customer(self, tenant: str, body: Any) -> Response:
-        mode = self.settings.import_mode
-        result = self.customers[tenant].take(
-            body,
-            mode="partial_200" if mode == "partial_207" else mode,
-            max_rows=self.settings.max_rows,
-        )
-        return import_reply(result, self.settings)
 
     @staticmethod
     def _tenant(request: Request, grant: Grant) -> str | Response:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from connectors.bugyo.registry import Resource
+
 
 class Filter:
     """A condition. Combine with ``&`` and ``|``."""
@@ -102,3 +104,30 @@ def any_of(field: str, values: Iterable[str]) -> Filter:
     if not listed:
         raise ValueError("any_of needs at least one value")
     return where(field).eq(listed[0]) if len(listed) == 1 else _AnyOf(field, listed)
+
+
+def keys_filter(registry: Resource, keys: Iterable[str]) -> Filter:
+    """The rows with these keys, as `Resource.key_of` makes them.
+
+    Keys of several parts are grouped by all but their first one (the month, in ``000123/2026/10``),
+    so that a batch of one month is one short condition.
+
+    Raises:
+        ValueError: no keys.
+    """
+    first, *others = [item.field for item in registry.keys]
+    if not others:
+        return any_of(first, keys)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for key in keys:
+        head, *tail = registry.split_key(key)
+        groups.setdefault(tuple(tail), []).append(head)
+    parts: list[Filter] = []
+    for tail_values, heads in groups.items():
+        condition: Filter = any_of(first, heads)
+        for field, value in zip(others, tail_values, strict=True):
+            condition &= where(field).eq(value)
+        parts.append(condition)
+    if not parts:
+        raise ValueError("keys_filter needs at least one key")
+    return parts[0] if len(parts) == 1 else _Tree("or", tuple(parts))

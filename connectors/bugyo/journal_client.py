@@ -105,11 +105,14 @@ class JournalClient:
         client: The connection.
         asking: How results of asynchronous imports are asked for.
 
+    Attributes:
+        client: The connection.
+
     Methods raise what `BugyoClient` raises.
     """
 
     def __init__(self, client: BugyoClient, *, asking: Asking | None = None) -> None:
-        self._client = client
+        self.client = client
         self._asking = asking or Asking()
 
     # --- reading ------------------------------------------------------------------------------
@@ -136,7 +139,7 @@ class JournalClient:
             FaultError: ``AC-303``, the rows are no slips.
         """
         wanted = _FIELDS if fields is None else tuple(dict.fromkeys((*_ALWAYS, *fields)))
-        rows, answer = await self._client.export(_EXPORT, JOURNAL, where, wanted, sort)
+        rows, answer = await self.client.export(_EXPORT, JOURNAL, where, wanted, sort)
         try:
             return unflatten(rows)
         except ValueError:
@@ -212,7 +215,7 @@ class JournalClient:
             for slip in slips
             for row in flatten(slip)
         ]
-        answer = await self._client.call(_IMPORT, "post", {"dataList": rows})
+        answer = await self.client.call(_IMPORT, "post", {"dataList": rows})
         key = _accepted_key(answer)
         if key is None:
             if answer.status == httpx.codes.ACCEPTED:  # "later", and no key to ask with
@@ -239,7 +242,7 @@ class JournalClient:
         pause = self._asking.first
         while True:
             try:
-                answer = await self._client.call(_RESULT, "read", {_ASKING["key"]: accepted_key})
+                answer = await self.client.call(_RESULT, "read", {_ASKING["key"]: accepted_key})
             except AppConnectError as error:
                 # The question failed; the import before it may have been processed all the same.
                 raise _pending(accepted_key, error.detail, error.retry_after) from error
@@ -250,9 +253,9 @@ class JournalClient:
                     no = replace(answer, status=httpx.codes.BAD_REQUEST)
                     return self._verdict(accepted_key, no, slips)
                 case "unknown":
-                    raise _pending(accepted_key, self._client.answers.detail(answer))
+                    raise _pending(accepted_key, self.client.answers.detail(answer))
             if time.monotonic() + pause > end:
-                raise _pending(accepted_key, self._client.answers.detail(answer))
+                raise _pending(accepted_key, self.client.answers.detail(answer))
             await asyncio.sleep(pause)
             pause = min(pause * 2, self._asking.longest)
 
@@ -264,7 +267,7 @@ class JournalClient:
             or says a word that is not in the registry.
         """
         try:
-            answer = await self._client.call(_RESULT, "read", {_ASKING["key"]: accepted_key})
+            answer = await self.client.call(_RESULT, "read", {_ASKING["key"]: accepted_key})
         except AppConnectError as error:
             if error.failure is Failure.REFUSED:
                 return "unknown"
@@ -279,7 +282,7 @@ class JournalClient:
 
     def _outcome(self, answer: Answer, slips: Sequence[JournalSlip]) -> SlipOutcome:
         rows = sum(len(slip.lines) for slip in slips)
-        return _by_slip(self._client.answers.outcome(answer, rows, JOURNAL), slips)
+        return _by_slip(self.client.answers.outcome(answer, rows, JOURNAL), slips)
 
 
 def _conditions(numbers: Sequence[str], period: Filter | None) -> list[Filter]:

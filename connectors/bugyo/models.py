@@ -36,6 +36,106 @@ class Customer(TypedDict, total=False):
     updated_at: str
 
 
+class Employee(TypedDict, total=False):
+    """社員. Dates are ``YYYY/MM/DD``; never has a マイナンバー.
+
+    ``gender`` and ``status`` hold codes: ``resource("employee").words`` translates.
+    """
+
+    code: Required[str]
+    last_name: str
+    first_name: str
+    last_name_kana: str
+    first_name_kana: str
+    gender: str
+    birth_date: str
+    hire_date: str
+    leave_date: str
+    status: str
+    department: str
+    position: str
+    employment_type: str
+    postal_code: str
+    prefecture: str
+    city: str
+    street: str
+    building: str
+    phone: str
+    email: str
+    updated_at: str
+
+
+class Attendance(TypedDict, total=False):
+    """勤怠 of one 社員 in one month (``YYYY/MM``). Days are decimal, times ``H:MM`` or decimal."""
+
+    employee: Required[str]
+    month: Required[str]
+    work_days: str
+    absence_days: str
+    paid_leave_days: str
+    special_leave_days: str
+    holiday_work_days: str
+    late_early_count: str
+    late_early_time: str
+    work_time: str
+    scheduled_time: str
+    overtime_time: str
+    late_night_time: str
+    holiday_time: str
+    legal_holiday_time: str
+    updated_at: str
+
+
+class Department(TypedDict, total=False):
+    """部門; it can be used until ``valid_until`` (``YYYY/MM/DD``, empty = no end)."""
+
+    code: Required[str]
+    name: str
+    short_name: str
+    valid_from: str
+    valid_until: str
+    updated_at: str
+
+
+class AccountItem(TypedDict, total=False):
+    """勘定科目; ``tax_category`` is what a slip's line begins with."""
+
+    code: Required[str]
+    name: str
+    short_name: str
+    side: str
+    tax_category: str
+    updated_at: str
+
+
+class SubAccountItem(TypedDict, total=False):
+    """補助科目 of one 勘定科目."""
+
+    account: Required[str]
+    code: Required[str]
+    name: str
+    updated_at: str
+
+
+class BusinessPartner(TypedDict, total=False):
+    """取引先; ``invoice_number`` is T and 13 digits."""
+
+    code: Required[str]
+    name: str
+    short_name: str
+    kana: str
+    invoice_number: str
+    updated_at: str
+
+
+class TaxCategory(TypedDict, total=False):
+    """消費税区分, read only; ``rate`` is the standard rate in percent, ``0`` = there is no tax."""
+
+    code: Required[str]
+    name: str
+    rate: str
+
+
 @dataclass(frozen=True, slots=True)
 class Tenant:
     """法人: one company inside a 奉行クラウド contract.

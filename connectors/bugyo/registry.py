@@ -15,7 +15,7 @@ import csv
 import io
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -27,6 +27,7 @@ Evidence = Literal["V", "V2", "I", "?"]
 Unit = Literal["half", "char"]
 
 _TRUE = {"true": True, "false": False}
+_KEY_JOINT = "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +96,54 @@ class Item:
 
 @dataclass(frozen=True)
 class Resource:
-    """The items of one resource, key item first."""
+    """The items of one resource, key items first, and what ``resources.toml`` says about it.
+
+    Attributes:
+        name: E.g. ``employee``.
+        items: 項目.
+        label: As a person knows it: 社員.
+        keys: The items that identify a row together; most resources have one.
+        export: Name of the operation that reads it.
+        import_: Name of the operation that writes it; ``None`` = read only.
+        references: Field -> name of the resource in whose rows its value must be a code.
+        own_key: Fields that hold the row's own key when they are empty.
+        words: Field -> our word -> code, of items that take codes of a fixed list.
+    """
 
     name: str
     items: tuple[Item, ...]
+    label: str
+    keys: tuple[Item, ...]
+    export: str
+    import_: str | None
+    references: Mapping[str, str]
+    own_key: frozenset[str]
+    words: Mapping[str, Mapping[str, str]]
 
     @property
     def key(self) -> Item:
-        """The item that identifies a row."""
+        """The item that identifies a row, or the first of several."""
         return self.items[0]
+
+    @property
+    def key_label(self) -> str:
+        """社員番号/対象年月: the label of a row's key."""
+        return _KEY_JOINT.join(item.label for item in self.keys)
+
+    def key_of(self, row: Mapping[str, str]) -> str:
+        """The key of a row by English field names as one text: ``000123/2026/10``.
+
+        It is what the engine's ``Row.key`` has to be.
+
+        Raises:
+            KeyError: the row lacks a part of its key.
+        """
+        return _KEY_JOINT.join(row[item.field] for item in self.keys)
+
+    def split_key(self, key: str) -> tuple[str, ...]:
+        """The parts of a text that `key_of` made; missing ones are empty."""
+        parts = key.split(_KEY_JOINT, len(self.keys) - 1)
+        return (*parts, *[""] * (len(self.keys) - len(parts)))
 
     @cached_property
     def by_field(self) -> dict[str, Item]:
@@ -204,7 +244,35 @@ def resource(name: str) -> Resource:
         values = [getattr(item, attribute) for item in items]
         if len(set(values)) != len(values):
             raise ValueError(f"{name}.csv: a {attribute} occurs twice")
-    return Resource(name=name, items=items)
+    entry = data("resources")[name]
+    keys = items[: len(entry["key"])]
+    named = {item.field for item in items}
+    about = {*entry.get("references", ()), *entry.get("own_key", ()), *entry.get("words", ())}
+    if [item.field for item in keys] != entry["key"] or not about <= named:
+        raise ValueError(f"resources.toml: {name} speaks of other fields than {name}.csv")
+    return Resource(
+        name=name,
+        items=items,
+        label=entry["label"],
+        keys=keys,
+        export=entry["export"],
+        import_=entry.get("import"),
+        references=entry.get("references", {}),
+        own_key=frozenset(entry.get("own_key", ())),
+        words=entry.get("words", {}),
+    )
+
+
+@cache
+def masters() -> tuple[str, ...]:
+    """Names of the resources that are rows by key: every one but the slips."""
+    return tuple(name for name in data("resources") if name != "journal_slip")
+
+
+def master_operations(name: str) -> tuple[str, ...]:
+    """What a connector of this master calls, for its pipeline's ``operations``."""
+    found = resource(name)
+    return tuple(each for each in ("SearchTenant", found.export, found.import_) if each)
 
 
 def _item(row: dict[str, str]) -> Item:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from operator import gt
 from typing import cast
 
@@ -19,6 +20,7 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]"
 """Characters that no item of 奉行クラウド takes [I]: controls, line separators, half surrogates."""
 
 Validator = Callable[[Customer], "list[Violation]"]
+RowValidator = Callable[[Mapping[str, str]], "list[Violation]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +41,31 @@ class Violation:
 
 
 def customer_validator(fields: Sequence[str]) -> Validator:
-    """A check for customers that carry ``fields``.
+    """`row_validator` of 得意先."""
+    return cast("Validator", row_validator("customer", fields))
+
+
+def row_validator(name: str, fields: Sequence[str]) -> RowValidator:
+    """A check for rows of a master that carry ``fields``, its key among them.
 
     Args:
+        name: The resource, e.g. ``employee``.
         fields: English names of the fields that will be sent. A required one among them must have
             a value in every record; absent optional ones are fine.
 
     Returns:
-        A function from a customer to its violations, in the order of ``fields``; none = clean.
+        A function from a row to its violations, in the order of ``fields``; none = clean.
 
     Raises:
         KeyError: there is no such field.
+        ValueError: the resource can only be read.
     """
-    registry = resource("customer")
-    reserved = operation("ImportCustomer").reserved_keys
+    registry = resource(name)
+    if registry.import_ is None:
+        raise ValueError(f"{name} can only be read")
+    reserved = operation(registry.import_).reserved_keys
     key = registry.key.field
-    plans = [_plan(registry.by_field[name]) for name in fields]
+    plans = [_plan(registry.by_field[field], registry.words.get(field)) for field in fields]
     lengths = tuple((plan.field, plan.safe_length, plan.item) for plan in plans)
     names = tuple(fields)
     limits = tuple(plan.safe_length for plan in plans)
@@ -82,8 +93,7 @@ def customer_validator(fields: Sequence[str]) -> Validator:
                 return True
         return record[key] in reserved
 
-    def validate(customer: Customer) -> list[Violation]:
-        record = cast("Mapping[str, str]", customer)  # a TypedDict of strings only
+    def validate(record: Mapping[str, str]) -> list[Violation]:
         if not suspicious(record):
             return []
         found: list[Violation] = []
@@ -105,6 +115,7 @@ class _Plan:
     item: Item
     field: str
     matches: Callable[[str], object] | None
+    shape: str
 
     @property
     def safe_length(self) -> int:
@@ -130,10 +141,27 @@ class _Plan:
             message = f"{label}に使えない文字（U+{ord(match.group()):04X}）があります"
             found.append(Violation(self.field, label, "AC-803", message))
         elif self.matches is not None and not self.matches(value):
-            message = f"{label}は{item_types()[item.type].shape}で入力します"
+            message = f"{label}は{self.shape}で入力します"
             found.append(Violation(self.field, label, "AC-807", message))
         return found
 
 
-def _plan(item: Item) -> _Plan:
-    return _Plan(item=item, field=item.field, matches=item_types()[item.type].matches)
+def _plan(item: Item, words: Mapping[str, str] | None = None) -> _Plan:
+    kind = item_types()[item.type]
+    if words:
+        codes = frozenset(words.values())
+        listed = "、".join(f"{code}: {word}" for word, code in words.items())
+        return _Plan(item, item.field, codes.__contains__, f"コード（{listed}）")
+    matches = _real_day if item.type == "date" else kind.matches
+    return _Plan(item, item.field, matches, kind.shape)
+
+
+def _real_day(text: str) -> bool:
+    matches = item_types()["date"].matches
+    if matches is None or not matches(text):
+        return False
+    try:
+        date(*map(int, text.split("/")))
+    except ValueError:
+        return False
+    return True

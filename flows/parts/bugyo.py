@@ -1,26 +1,20 @@
-"""奉行クラウド as a sink of the engine."""
+"""奉行クラウド for connectors: its client, made from the block of credentials."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import AsyncIterator
 
 from blocks import BugyoCredentials
 from blocks.oauth import is_filled
 from connectors.bugyo import (
     BugyoClient,
-    Customer,
     Environment,
     OAuthApp,
-    any_of,
     environment,
     fixed_token,
 )
-from connectors.bugyo.client import IMPORT_BATCH
 from connectors.kit import Authorizer, ReauthorizeError, SettingsError, TokenAuthorizer
-from flows.engine.model import RowRefusal, SendOutcome
 from flows.engine.pipeline import Tools
 
 SERVICE = "奉行クラウド"
@@ -85,42 +79,3 @@ async def open_bugyo(credentials: BugyoCredentials, tools: Tools) -> AsyncIterat
         masker=tools.masker,
     ) as client:
         yield client
-
-
-@dataclass(frozen=True)
-class CustomerSink:
-    """得意先 of one tenant, upserted by code."""
-
-    client: BugyoClient
-    batch_size: int = IMPORT_BATCH
-
-    async def fetch(
-        self, keys: Sequence[str], fields: Sequence[str]
-    ) -> Mapping[str, Mapping[str, str]]:
-        """What is registered under these codes."""
-        wanted = [*dict.fromkeys(["code", *fields])]
-        rows = await self.client.export_customers(where=any_of("code", keys), fields=wanted)
-        return {row["code"]: cast("Mapping[str, str]", row) for row in rows}
-
-    async def send(self, rows: Sequence[Mapping[str, Any]]) -> SendOutcome:
-        """Register or update one batch."""
-        outcome = await self.client.import_customers(cast("Sequence[Customer]", rows))
-        refused = {
-            index: RowRefusal(error.code, error.message, error.label)
-            for index, error in outcome.refused.items()
-        }
-        whole = outcome.whole
-        return SendOutcome(
-            refused=refused,
-            others_stored=outcome.others_stored,
-            whole=None if whole is None else RowRefusal(whole.code, whole.message, whole.label),
-        )
-
-
-@contextlib.asynccontextmanager
-async def open_customers(
-    credentials: BugyoCredentials, tools: Tools
-) -> AsyncIterator[CustomerSink]:
-    """The 得意先 of the block's tenant."""
-    async with open_bugyo(credentials, tools) as client:
-        yield CustomerSink(client)

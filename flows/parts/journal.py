@@ -23,9 +23,11 @@ from connectors.bugyo.journal import (
 )
 from connectors.bugyo.journal_client import JournalClient
 from connectors.kit import SettingsError
-from flows.engine.model import Found, RowRefusal, SendOutcome
+from flows.engine.model import Found, SendOutcome
 from flows.engine.pipeline import Tools
 from flows.parts.bugyo import SERVICE, open_bugyo
+from flows.parts.bugyo_codes import known_codes
+from flows.parts.masters import refusal
 
 FIELDS: Final = ("date", "amount", "label", "slip")
 """Fields of a slip's row: its date, its yen, how a person recognises it, the slip itself."""
@@ -137,21 +139,20 @@ class JournalSink:
         """Register slips in one call."""
         slips = [slip_of(row, key) for row, key in zip(rows, keys, strict=True)]
         outcome = await self.client.import_slips(slips, on_accepted=on_accepted)
-        refused = {
-            index: RowRefusal(error.code, error.message, error.label)
-            for index, error in outcome.refused.items()
-        }
-        whole = outcome.whole
         return SendOutcome(
-            refused=refused,
+            refused={index: refusal(error) for index, error in outcome.refused.items()},
             others_stored=bool(outcome.stored),
             existing=outcome.existing,
-            whole=None if whole is None else RowRefusal(whole.code, whole.message, whole.label),
+            whole=None if outcome.whole is None else refusal(outcome.whole),
         )
 
     async def import_state(self, accepted_key: str) -> str:
         """How far an import is that was accepted earlier."""
         return await self.client.import_state(accepted_key)
+
+    async def codes(self, kind: str) -> Mapping[str, str] | None:
+        """Code -> name of everything of this kind; ``None`` = 奉行クラウド cannot tell."""
+        return await known_codes(self.client.client, kind)
 
     def reversal(self, found: Found) -> Mapping[str, str]:
         """The row of the 赤伝票 of a registered slip."""

@@ -298,7 +298,7 @@ def restocked(firm: Company, n: int) -> int:
     """The nth company: 10 to 60 new vouchers, books of its own; returns its requests."""
     for number in list(firm.records):
         firm.delete(number)
-    firm.bugyo.journals[TENANT] = JournalBook()
+    firm.bugyo.journals[TENANT] = JournalBook(firm.bugyo.masters[TENANT])
     many = 10 + n * 50 // (TIMES - 1)
     lines = 1000 // (many // (1 + n % 3))  # 1 to 4 requests
     for number in firm.kintone.seed("1", [long_voucher(lines)] * many):

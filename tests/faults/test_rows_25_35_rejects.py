@@ -86,7 +86,7 @@ def test_row_25_a_code_that_is_not_in_the_master_goes_through_once_it_is(
         assert "987" in reject.reason
     assert len(firm.slips) == 5
     # Nothing changed at the source: only the master exists now.
-    firm.bugyo.journals[TENANT].masters.accounts["987"] = "新しい科目"
+    firm.bugyo.seed(TENANT, [{"code": "987", "name": "新しい科目"}], "account_item")
     mark = firm.watermark()
     ending = firm.run(ONLY_REJECTS)
     assert ending.message == "取得 1 / 登録 1 / 更新 0 / 変更なし 0 / エラー 0"
@@ -104,7 +104,7 @@ def test_row_35_pressed_five_times_and_twice_at_the_same_moment(firm: Company) -
     firm.fill(3)
     firm.run()
     assert len(open_rejects(firm)) == 30
-    firm.bugyo.journals[TENANT].masters.accounts["987"] = "新しい科目"
+    firm.bugyo.seed(TENANT, [{"code": "987", "name": "新しい科目"}], "account_item")
     pressed = [firm.start(mode=ONLY_REJECTS) for _ in range(2)]
     for child in pressed:
         child.join(60)
@@ -119,7 +119,7 @@ def test_row_35_pressed_five_times_and_twice_at_the_same_moment(firm: Company) -
 def test_row_35_only_the_chosen_rejects_are_sent(firm: Company) -> None:
     one, two = (str(add(firm, 借方勘定科目="987")) for _ in range(2))
     firm.run()
-    firm.bugyo.journals[TENANT].masters.accounts["987"] = "新しい科目"
+    firm.bugyo.seed(TENANT, [{"code": "987", "name": "新しい科目"}], "account_item")
     firm.add(1234)  # new at the source: not what was asked for
     ending = firm.run(ONLY_REJECTS, record_keys=(two, "999"))
     assert ending.message == "取得 1 / 登録 1 / 更新 0 / 変更なし 0 / エラー 0"
@@ -362,7 +362,7 @@ def test_row_35_two_runs_press_while_answers_are_lost(firm: Company) -> None:
     for _ in range(12):
         add(firm, 借方勘定科目="987")
     firm.run()
-    firm.bugyo.journals[TENANT].masters.accounts["987"] = "新しい科目"
+    firm.bugyo.seed(TENANT, [{"code": "987", "name": "新しい科目"}], "account_item")
     firm.bugyo.faults.add(Fault(kind="drop_after", path="(?i)/ImportJournalSlip$"))
 
     async def press() -> list[Any]:

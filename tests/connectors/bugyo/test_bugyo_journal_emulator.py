@@ -254,13 +254,17 @@ def test_an_accepted_import_is_done_when_it_is_due(service: Service) -> None:
 
 def test_steering(service: Service) -> None:
     control = f"{service.url}/__emulator__/tenants/{TENANT}"
-    more = {"accounts": {"899": "試験"}, "closed_departments": ["0030"]}
-    masters = httpx.patch(f"{control}/masters", json=more).json()
-    assert masters["accounts"]["899"] == "試験"
-    assert masters["accounts"]["100"] == "現金"
-    assert set(masters["closed_departments"]) == {"0030", "0090"}
-    assert httpx.patch(f"{control}/masters", json={"nonsense": {}}).status_code == 422
-    assert httpx.get(f"{control}/masters").json() == masters
+    missing = post(service, IMPORT, rows({**GOOD, "debit_account": "899"}, GOOD))
+    assert errors(missing)[0]["code"] == "E3011"
+    more = [{"code": "899", "name": "試験"}]
+    assert httpx.put(f"{control}/masters/account_item", json=more).status_code == 204
+    assert httpx.put(f"{control}/masters/account_item", json=[{"x": "1"}]).status_code == 422
+    assert httpx.get(f"{control}/masters/nonsense").status_code == 404
+    listed = httpx.get(f"{control}/masters/account_item").json()
+    assert {row["code"]: row["name"] for row in listed}.items() >= {
+        "899": "試験",
+        "100": "現金",
+    }.items()
     post(service, IMPORT, rows({**GOOD, "debit_account": "899"}, GOOD))
     listed = httpx.get(f"{control}/slips").json()
     assert [row["debit_account"] for row in listed] == ["899", "604"]
@@ -275,10 +279,12 @@ def test_books_survive_a_restart(service: Service) -> None:
     post(service, IMPORT, rows(GOOD))
     service.set(slip_import="async", slip_async_seconds=60)
     key = post(service, IMPORT, rows({**GOOD, "voucher_number": "K2"})).json()["acceptKey"]
-    held = json.loads(json.dumps(service.emulator.journals[TENANT].dump()))
+    held = json.loads(json.dumps(service.emulator.dump()))
     again = BugyoEmulator()
+    before = again.version
+    again.restore(held)
+    assert again.version != before
     book = again.journals[TENANT]
-    book.restore(held)
     found = again.books()["journals"][TENANT]
     assert [v["voucher_number"] for v in found["vouchers"]] == ["K1", "K2"]
     assert [v["number"] for v in found["vouchers"]] == ["000001", "000002"]
