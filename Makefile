@@ -4,6 +4,7 @@
 #   make run ARGS=--once          one run, then stop
 #   make run ARGS="--once --json" the same, result as one JSON object on the last line of stdout
 #   make test                     lint, types, imports, tests
+#   make test-contract            emulators against the vendors' own clients
 #
 # Exit status. The result of a run is the status of app-connect: 0 SUCCESS, 3 一部エラー, other ERROR.
 # GNU make itself knows three statuses only and answers 2 to every recipe that fails, so after
@@ -32,7 +33,7 @@ define install
 $(LOCKED) sh .ci/setup "$(PYTHON)" "$(VENV)" "$(1)" >&2
 endef
 
-.PHONY: run setup test docs audit test-ui test-database faults bench check format lock clean help
+.PHONY: run setup test docs audit test-contract test-ui test-database faults bench check format lock clean help
 .DEFAULT_GOAL := help
 
 run: setup
@@ -44,7 +45,8 @@ setup: ## .venv with what a run needs
 test: ## lint, format, types, import rule, tests
 	@$(call install,dev)
 	@$(MAKE) --no-print-directory check
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore=tests/ui --ignore=tests/database $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore=tests/ui --ignore=tests/database \
+		--ignore=tests/contract $(ARGS)
 
 check:
 	$(PY) -m ruff check .
@@ -54,6 +56,11 @@ check:
 
 docs: setup ## pages that are made from data files
 	$(PY) -m connectors.kit.errors_page > docs/errors.ja.md
+
+test-contract: ## each emulator against its vendor's own client, which lives in .contract/
+	@$(call install,dev)
+	@$(LOCKED) sh .ci/contract "$(PYTHON)" >&2
+	$(PY) -m pytest tests/contract $(ARGS)
 
 test-ui: ## browser tests; needs Debian's chromium and Japanese fonts (see .ci/run)
 	@$(call install,ui)
@@ -87,18 +94,20 @@ lock: ## requirements/*.txt from pyproject.toml; UPGRADE=1 for newer versions
 	$(UV_COMPILE) --group build -o requirements/run.txt
 	$(UV_COMPILE) --group build --group dev -c requirements/run.txt -o requirements/dev.txt
 	$(UV_COMPILE) --group build --group dev --group ui -c requirements/dev.txt -o requirements/ui.txt
+	$(subst pyproject.toml,,$(UV_COMPILE)) --group contract-mfexpense -o requirements/contract-mfexpense.txt
 
 audit: ## known vulnerabilities of the locked packages; 3 = the service could not be asked
 	@$(call install,dev)
 	@sh .ci/audit "$(VENV)" requirements/ui.txt
 
 clean: ## remove .venv and caches; the data of the local stack (.state) stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .contract .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:
 	@echo "make run        ローカル環境を起動します（ARGS=--once で1回だけ実行）"
 	@echo "make test       静的検査とテスト"
+	@echo "make test-contract  各サービスの公式クライアントでエミュレーターを確かめます"
 	@echo "make test-ui    ブラウザのテスト"
 	@echo "make test-database  自分の PostgreSQL・バックアップ・版の移行のテスト"
 	@echo "make faults     でたらめな障害の下での照合（SEEDS=1000、同じものをもう一度は SEED=17）"

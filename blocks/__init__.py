@@ -6,6 +6,7 @@ from blocks.connection import CRON_DAILY_0500, TIMEZONE, Connection
 from blocks.form import NEEDED, FormBlock, FormModel
 from blocks.kingoftime import KingOfTimeCredentials
 from blocks.kintone import KintoneCredentials
+from blocks.mfexpense import MfExpenseCredentials
 from blocks.oauth import OAuthBlock
 from blocks.smaregi import SmaregiCredentials
 
@@ -20,6 +21,7 @@ __all__ = [
     "KingOfTimeCredentials",
     "KintoneCredentials",
     "MailAlert",
+    "MfExpenseCredentials",
     "OAuthBlock",
     "SmaregiCredentials",
     "WebhookAlert",

@@ -28,12 +28,13 @@ class MfExpenseCredentials(OAuthBlock):
     _block_type_slug = "mfexpense-credentials"
     _description = "マネーフォワード クラウド経費の接続情報（アプリケーションと事業所）です。"
     _logo = "mfexpense"
-    _manual = "mfexpense"
     _grant_life: ClassVar[GrantLife] = GRANT_LIFE
 
     client_id: str = Field(
         title="クライアントID",
-        description="クラウド経費の「API連携（開発者向け）」で作ったアプリケーションの Client ID です。",
+        description=(
+            "クラウド経費の「API連携（開発者向け）」で作ったアプリケーションの Client ID です。"
+        ),
         min_length=1,
     )
     client_secret: SecretStr = Field(

@@ -1,7 +1,7 @@
 """Reading マネーフォワード クラウド経費: offices, masters, journals; one request at a time.
 
-Journals are found by 計上日 only, three months at most at once (quirk 8): a journal that is approved
-late appears with an old date. Who reads must therefore read a window again and again.
+Journals are found by 計上日 only, three months at most at once (quirk 8): one that is approved late
+appears with an old date. Who reads must therefore read a window again and again.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ class ExpenseClient:
             yield JournalPage(number, entries, moment)
 
     async def recognized_at(self, office: str, unit: Unit, record: str) -> date | None:
-        """計上日 of the journal of one expense or report; ``None`` = there is no journal (any more).
+        """計上日 of the journal of one expense or report; ``None`` = there is none (any more).
 
         The lists name more of a journal than this call does, so only its date is taken from here.
 

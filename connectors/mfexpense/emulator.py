@@ -150,10 +150,10 @@ class MfExpenseEmulator(Emulator):
             return self._page(request, resource, list(book.masters[kind].values()))
         if not rest and resource == "ex_items":
             return self._page(request, resource, list(book.ex_items.values()))
-        if not rest and (unit := _LIST_UNITS.get(resource)):
-            found = book.between(unit, *_window(request))
+        if not rest and (listed := _LIST_UNITS.get(resource)):
+            found = book.between(listed, *_window(request))
             return self._page(
-                request, "ex_journals", found, lambda kept: self._listed(book, unit, kept)
+                request, "ex_journals", found, lambda kept: self._listed(book, listed, kept)
             )
         unit = _RECORD_UNITS.get(resource)
         if unit is not None and len(rest) == 2 and rest[1] == "ex_journal":

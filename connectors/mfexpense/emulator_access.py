@@ -62,11 +62,14 @@ class Access:
         clock: Aware time.
         clients: Secret and redirect URI by client id.
         life: How long an access token is good.
+        demo: Prefix of tokens that the demonstration issues; empty = tokens have none. One with it
+            is good although nobody remembers it: an earlier process of the emulator issued it.
     """
 
     clock: Callable[[], datetime]
     clients: dict[str, tuple[str, str]] = field(default_factory=dict)
     life: timedelta = ACCESS_LIFE
+    demo: str = ""
     _codes: dict[str, Grant] = field(default_factory=dict)
     _access: dict[str, Grant] = field(default_factory=dict)
     _refresh: dict[str, tuple[Grant, str]] = field(default_factory=dict)
@@ -83,7 +86,9 @@ class Access:
     def grant_of(self, request: Request) -> Grant | None:
         """The grant behind a request's bearer token, while it is good."""
         kind, _, token = request.headers.get("authorization", "").partition(" ")
-        grant = self._access.get(token) if kind.lower() == "bearer" else None
+        grant = None
+        if kind.lower() == "bearer":
+            grant = self._access.get(token) or self._from_before(token)
         return grant if grant is not None and grant.until > self.clock() else None
 
     # -- the vendor's endpoints -----------------------------------------------------------------
@@ -136,7 +141,8 @@ class Access:
                 ):
                     grant = None
             case "refresh_token":
-                grant, access = self._refresh.pop(form.get("refresh_token", ""), (None, ""))
+                used = form.get("refresh_token", "")
+                grant, access = self._refresh.pop(used, (self._from_before(used), ""))
                 self._access.pop(access, None)
             case _:
                 return _oauth_error("unsupported_grant_type", 400)
@@ -189,11 +195,6 @@ class Access:
         """A pair of tokens, as if a person had pressed 許可する: the token endpoint's answer."""
         return self._issue(Grant(client_id, self.clients[client_id][1], scopes, self.clock()))
 
-    def hold(self, client_id: str, access: str, refresh: str) -> None:
-        """Issue a pair that is known in advance (samples, which must not change)."""
-        grant = Grant(client_id, self.clients[client_id][1], KNOWN_SCOPES, self.clock() + self.life)
-        self._access[access], self._refresh[refresh] = grant, (grant, access)
-
     def expire(self) -> None:
         """Every access token has expired; refreshing works."""
         self._access.clear()
@@ -204,12 +205,18 @@ class Access:
         self._access.clear()
         self._refresh.clear()
 
+    def _from_before(self, token: str) -> Grant | None:
+        if not self.demo or not token.startswith(self.demo) or not self.clients:
+            return None
+        client, (_, redirect_uri) = next(iter(self.clients.items()))
+        return Grant(client, redirect_uri, KNOWN_SCOPES, self.clock() + self.life)
+
     def _is_client(self, client_id: str, secret: str) -> bool:
         known = self.clients.get(client_id)
         return known is not None and secrets.compare_digest(known[0].encode(), secret.encode())
 
     def _issue(self, grant: Grant) -> dict[str, Any]:
-        access, refresh = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+        access, refresh = (self.demo + secrets.token_urlsafe(32) for _ in range(2))
         now = self.clock()
         grant = replace(grant, until=now + self.life, challenge=None)
         self._access[access], self._refresh[refresh] = grant, (grant, access)

@@ -18,6 +18,7 @@ from connectors.kit import Authorizer, ReauthorizeError, SettingsError, TokenAut
 from flows.engine.pipeline import Tools
 
 SERVICE = "奉行クラウド"
+OAUTH_BLOCK = BugyoCredentials
 _ENVIRONMENTS = {"製品版": "production", "検証環境": "sandbox"}
 
 

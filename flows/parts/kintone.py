@@ -21,6 +21,7 @@ from flows.engine.model import Mode, SourcePage, Window
 from flows.engine.pipeline import Tools
 
 SERVICE = "kintone"
+OAUTH_BLOCK = KintoneCredentials
 _RETRY_CHUNK = 100  # ids in one condition: stays well below the URL's limit
 
 
