@@ -82,12 +82,16 @@ class SampleConnection:
     async def save(self) -> Connection:
         """Save its blocks, unless a person changed them: theirs are kept.
 
-        Only the addresses follow the stack, because its ports may differ from last time.
+        Only the addresses follow the stack, because its ports may differ from last time. Its
+        registration number is issued, unless it was.
         """
+        from deployments.licensing import issue_for_sample
+
         try:
             kept = await self.kind.aload(self.name)
         except ValueError:
-            return await self._create()
+            kept = await self._create()
+        issue_for_sample(kept)
         for field, wanted in self.credentials.items():
             await _follow(getattr(kept, field), wanted)
         return kept

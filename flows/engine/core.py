@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from connectors.kit import AppConnectError, FaultError, Masker, SettingsError, WaitError
-from flows.engine import history, points, rejects, staging
+from flows.engine import history, licences, points, rejects, staging
 from flows.engine.brake import Brake, in_flight, lapse_is_a_stop
 from flows.engine.clock import now
 from flows.engine.closing import close, close_cancelled, close_with_error, ending_words
@@ -138,6 +138,7 @@ async def execute(
             await make_way(order.scheduled_for, newer)
             block = await load_block(pipeline, order.connection)
             masker.add(*secrets_of(block))
+            await _check_licence(store, row, block, order.started_at, surface)
             if order.mode is Mode.ONE and not (order.record_key or "").strip():
                 raise SettingsError("AC-205", f"「1件」では{pipeline.key_label}を指定します")
             return await _run(store, row, pipeline, block, masker, order, surface, brake)
@@ -174,6 +175,15 @@ def _open(store: Store, pipeline: Pipeline[Any], order: Order) -> RunRow:
             started_at=order.started_at,
             scheduled_for=order.scheduled_for,
         )
+
+
+async def _check_licence(
+    store: Store, row: RunRow, block: Any, at: datetime, surface: Surface
+) -> None:
+    number, phone = block.registration_number, block.phone
+    word = await licences.admit(store, row.connection, row.connector, number, phone, at)
+    if word is not None:
+        surface.log("%s", word)
 
 
 async def _run(

@@ -36,6 +36,7 @@ from deployments.stack.settings import child_environment
 
 COMMAND = [sys.executable, "-c", "from deployments.cli import main; main()"]
 NAME = "cli-sample"
+NUMBER = "AC-0000-0002"
 TOKEN = "cli-test-api-token-Zx81"
 
 
@@ -64,8 +65,9 @@ class World:
 def world(prefect_server: Any, warm_worker: Any) -> Iterator[World]:
     import asyncio
 
+    from deployments.licensing import issue_sample
     from flows.customers_from_kintone import CustomerSettings, CustomersFromKintoneConnection
-    from flows.engine.store import migrate
+    from flows.engine.store import Store, migrate
 
     kintone = KintoneEmulator()
     kintone.add_app("1", "顧客管理", customers.FIELDS, tokens={TOKEN: {"view"}})
@@ -73,6 +75,7 @@ def world(prefect_server: Any, warm_worker: Any) -> Iterator[World]:
     redirect_uri = f"http://127.0.0.1:{free_port()}/oauth2/callback"
     bugyo = BugyoEmulator(redirect_uris=[redirect_uri])
     migrate(prefect_server.store)
+    issue_sample(Store(prefect_server.store), NUMBER)
     with serve(kintone) as kintone_url, serve(bugyo) as bugyo_url:
 
         async def save() -> None:
@@ -91,7 +94,7 @@ def world(prefect_server: Any, warm_worker: Any) -> Iterator[World]:
                 subdomain="example", api_token=SecretStr(TOKEN), endpoint=kintone_url
             ).save(NAME, overwrite=True)
             await CustomersFromKintoneConnection(
-                registration_number="AC-0000-0002",
+                registration_number=NUMBER,
                 phone="03-0000-0000",
                 bugyo=await BugyoCredentials.aload(NAME),
                 kintone=await KintoneCredentials.aload(NAME),

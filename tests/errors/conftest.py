@@ -38,6 +38,7 @@ from connectors.bugyo.emulator import (
 from connectors.kintone.emulator import KintoneEmulator
 from connectors.kit.emulator import Emulator, Fault, serve
 from deployments.catalog import deploy, ensure_work_pool, register_blocks
+from deployments.licensing import issue_sample
 from deployments.stack.processes import Child
 from flows.customers_from_kintone import CustomerSettings, CustomersFromKintoneConnection
 from flows.engine.staging import decompress
@@ -385,6 +386,7 @@ def world(prefect_server: Any, warm_worker: Child) -> Iterator[World]:
         await register_blocks()
 
     migrate(prefect_server.store)
+    issue_sample(Store(prefect_server.store))
     asyncio.run(prepare())
     made = World(prefect_server.store)
     yield made

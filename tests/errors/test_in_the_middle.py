@@ -16,6 +16,7 @@ from sqlalchemy import make_url, text
 from blocks import BugyoCredentials
 from connectors.bugyo.emulator import DEMO_TENANTS
 from connectors.kit.emulator import Fault
+from deployments.licensing import issue_sample
 from flows.customers_from_kintone import PIPELINE
 from flows.engine import run_connector, run_name
 from flows.engine.history import watermark
@@ -75,6 +76,7 @@ async def test_the_store_is_lost_during_the_load(
     """Nothing is ever posted without its intent row, and nothing twice afterwards."""
     store = fresh_database()
     migrate(store)
+    issue_sample(Store(store))
     name = make_url(store).database or ""
     case = world.new_case(
         "store-lost",

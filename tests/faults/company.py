@@ -35,6 +35,7 @@ from connectors.bugyo.emulator import (
 from connectors.bugyo.journal import JournalSlip, unflatten
 from connectors.kintone.emulator import KintoneEmulator
 from connectors.kit.emulator import serve
+from deployments.licensing import issue_sample
 from flows.engine import lease, points
 from flows.engine.brake import Brake, stopped
 from flows.engine.core import Ending, Order, execute
@@ -410,6 +411,7 @@ def company(
 ) -> Iterator[Company]:
     """A new company on the store at ``database``, with emulators of its own."""
     migrate(database)
+    issue_sample(Store(database))
     kintone, bugyo = KintoneEmulator(), BugyoEmulator()
     kintone.add_app(APP, "経費精算", kind.fields, tokens={TOKEN: {"view"}})
     with ExitStack() as stack:

@@ -39,6 +39,7 @@ from connectors.bugyo.emulator import (
 from connectors.kintone.emulator import KintoneEmulator
 from connectors.kit.emulator import serve
 from deployments import catalog, sample
+from deployments.licensing import issue_sample
 from deployments.samples.kintone import DEMO_API_TOKEN
 from flows.customers_from_kintone import (
     CustomerSettings,
@@ -252,6 +253,7 @@ def store(prefect_server: Any) -> Iterator[Store]:
     """The store that this process and the worker use."""
     migrate(prefect_server.store)
     opened = Store(prefect_server.store)
+    issue_sample(opened)
     yield opened
     opened._engine.dispose()
     # Flows that ran in this process left threads that send logs and events: while the server is

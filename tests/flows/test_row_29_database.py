@@ -20,6 +20,7 @@ import psycopg
 import pytest
 
 from connectors.kit.emulator import Fault
+from deployments.licensing import issue_sample
 from deployments.stack.postgres import EmbeddedPostgres
 from deployments.stack.processes import Guard
 from flows.customers_from_kintone import customers_from_kintone
@@ -62,6 +63,7 @@ def books(
         migrate(url)
         monkeypatch.setenv(database.URL_VARIABLE, url)
         world.store = Store(url)
+        issue_sample(world.store)
         opened.append(world.store)
         world.fill(MANY)
         return url

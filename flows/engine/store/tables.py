@@ -8,6 +8,7 @@
     correction   what a person changed in a rejected record
     code_mapping   コード変換表: partner code -> 奉行 code
     unmapped_code  which codes of a rejected record have no counterpart
+    licence      registration numbers that were issued; licence_attempt: wrong tries
 
 Times are ``timestamptz``. Text columns never hold NUL: PostgreSQL refuses it, so bodies that come
 from a partner are stored as compressed bytes.
@@ -48,6 +49,8 @@ class ConnectionRow(SQLModel, table=True):
         lease_expires: Database time at which the lease lapses.
         fence: Grows with each lease; a writer with an older number writes nothing.
         destination: Which 法人 its books are about; ``None`` before the first run.
+        licence: The registration number that it was opened with last.
+        licence_grace: It was at work before licences were kept: until then it runs without one.
     """
 
     __tablename__ = "connection"
@@ -59,6 +62,8 @@ class ConnectionRow(SQLModel, table=True):
     lease_expires: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     fence: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, default=0))
     destination: str | None = None
+    licence: str | None = None
+    licence_grace: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
 
 
 class RunRow(SQLModel, table=True):
@@ -258,3 +263,38 @@ class UnmappedCode(SQLModel, table=True):
     partner_code: str = Field(primary_key=True)
     name: str = ""
     bugyo_code: str = ""
+
+
+class LicenceRow(SQLModel, table=True):
+    """A registration number (登録番号) and whom it belongs to; see `flows.engine.licences`.
+
+    Attributes:
+        connector: Which connector may be used with it; empty = every one.
+        phone: E.164.
+        valid_from: First business date.
+        expires_on: Last business date; ``None`` = no end.
+        note: Whatever the operator wants to remember.
+    """
+
+    __tablename__ = "licence"
+
+    registration_number: str = Field(primary_key=True)
+    connector: str = ""
+    phone: str
+    company: str
+    valid_from: date
+    expires_on: date | None = None
+    issued_at: datetime = Field(sa_column=_moment())
+    revoked_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    note: str = ""
+
+
+class LicenceAttemptRow(SQLModel, table=True):
+    """Wrong tries of one registration number, whether or not there is such a number."""
+
+    __tablename__ = "licence_attempt"
+
+    registration_number: str = Field(primary_key=True)
+    failures: int
+    last_at: datetime = Field(sa_column=_moment())
+    locked_until: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
