@@ -38,8 +38,9 @@ from connectors.bugyo.emulator import (
 )
 from connectors.kintone.emulator import KintoneEmulator
 from connectors.kit.emulator import serve
-from deployments import catalog, sample
+from deployments import catalog
 from deployments.licensing import issue_sample
+from deployments.samples import customers as sample
 from deployments.samples.kintone import DEMO_API_TOKEN
 from flows.customers_from_kintone import (
     CustomerSettings,
