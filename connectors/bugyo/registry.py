@@ -293,13 +293,18 @@ def _item(row: dict[str, str]) -> Item:
         type=row["type"],
         operators=frozenset(row["operators"].split()),
         sortable=_TRUE[row["sortable"]],
-        evidence=_evidence(row["evidence"]),
+        evidence=as_evidence(row["evidence"]),
         note=row["note"],
         **flags,
     )
 
 
-def _evidence(mark: str) -> Evidence:
+def as_evidence(mark: str) -> Evidence:
+    """A mark of a data file as the type that it is.
+
+    Raises:
+        KeyError: there is no such mark.
+    """
     marks: dict[str, Evidence] = {"V": "V", "V2": "V2", "I": "I", "?": "?"}
     return marks[mark]
 
@@ -316,12 +321,12 @@ def operation(name: str) -> Operation:
         name=name,
         path=entry["path"],
         method=entry["method"],
-        evidence=_evidence(entry["evidence"]),
+        evidence=as_evidence(entry["evidence"]),
         mode=entry["mode"],
         max_rows=entry.get("max_rows"),
         reserved_keys=frozenset(entry.get("reserved_keys", ())),
         unproven=tuple(
-            (_evidence(each["evidence"]), each["statement"]) for each in entry.get("unproven", ())
+            (as_evidence(each["evidence"]), each["statement"]) for each in entry.get("unproven", ())
         ),
     )
 

@@ -76,15 +76,16 @@ def shown(text: str) -> str:
 
 def _cell(text: str) -> str:
     text = shown(text)
-    return f"'{text}" if _like_formula(text) else text
+    return f"'{text}" if like_formula(text) else text
 
 
-def _like_formula(text: str) -> bool:
+def like_formula(text: str) -> bool:
+    """Whether a spreadsheet would take the text for a formula (OWASP ASVS 5.0, 1.2.10)."""
     return bool(_FORMULA.match(text)) and not _PLAIN_NUMBER.fullmatch(text)
 
 
 def _uncell(text: str) -> str:
-    return text[1:] if text.startswith("'") and _like_formula(text[1:]) else text
+    return text[1:] if text.startswith("'") and like_formula(text[1:]) else text
 
 
 def read_cp932_csv(data: bytes) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from blocks import Connection, OAuthBlock
+from connectors.bugyo.reception import reception_assumptions
 from connectors.bugyo.registry import assumptions, resource
 from connectors.kit import AppConnectError, Consent, Masker, SettingsError
 from deployments.catalog import (
@@ -33,6 +34,7 @@ from flows.engine.store import Store
 from flows.engine.tokens import Vault, service_of
 from flows.operations.tokens import saved_credentials
 from flows.parts.oauth import OAuthClient, oauth_client
+from flows.parts.reception_file import delivery_of
 
 COLUMNS = ("接続", "サービス名", "スケジュール", "登録番号")
 
@@ -123,7 +125,11 @@ def print_assumptions(name: str, *, as_json: bool) -> None:
     if pipeline.changed is not None:
         # A slip's row holds the slip whole: whatever the registry lets through may be sent.
         fields = tuple(item.field for item in resource(pipeline.entity).items)
-    found = assumptions(pipeline.operations, fields, of=pipeline.entity)
+    delivery = delivery_of(connection)
+    if delivery is not None and delivery.by_file:
+        found = reception_assumptions(pipeline.entity, fields)
+    else:
+        found = assumptions(pipeline.operations, fields, of=pipeline.entity)
     lines = [[a.evidence, a.subject, a.statement] for a in found]
     columns = ("確度", "対象", "前提")
     if as_json:
