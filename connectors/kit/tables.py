@@ -107,18 +107,28 @@ def read_table(text: str) -> list[dict[str, str]]:
     Raises:
         DataError: ``AC-807``, a line has more texts than columns.
     """
+    return [row for _, row in numbered_rows(text)]
+
+
+def numbered_rows(data: bytes | str) -> list[tuple[int, dict[str, str]]]:
+    """Rows of a file, or of text that was pasted, each with the number of its (last) line.
+
+    Raises:
+        DataError: ``AC-807``, as `read_cp932_csv` and `read_table`.
+    """
+    text = data if isinstance(data, str) else _decoded(data)
     first = text.partition("\n")[0]
     delimiter = "\t" if "\t" in first and "," not in first.partition("\t")[0] else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     columns = [_uncell(label) for label in next(_lines(reader), [])]
-    rows: list[dict[str, str]] = []
+    rows: list[tuple[int, dict[str, str]]] = []
     for cells in _lines(reader):
         if not any(cells):
             continue
         if any(cells[len(columns) :]):
             raise DataError("AC-807", f"CSVの{reader.line_num}行目")
         texts = [*map(_uncell, cells), *[""] * (len(columns) - len(cells))]
-        rows.append(dict(zip(columns, texts, strict=False)))
+        rows.append((reader.line_num, dict(zip(columns, texts, strict=False))))
     return rows
 
 

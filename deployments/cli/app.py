@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from deployments.cli.alerts import alerts
+from deployments.cli.codes import codes
 from deployments.cli.licence import licence
 from deployments.stack.settings import StackError, StackSettings
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 bugyo = typer.Typer(help="奉行クラウドについて調べます。", no_args_is_help=True)
 app.add_typer(bugyo, name="bugyo")
 app.add_typer(alerts, name="alerts")
+app.add_typer(codes, name="codes")
 app.add_typer(licence, name="licence")
 
 Json = Annotated[bool, typer.Option("--json", help="結果を JSON で表示します。")]

@@ -39,18 +39,20 @@ _NOTE = text(
     "bugyo_code) VALUES (:connection, :entity, :source_key, :kind, :source, :code, :name, "
     ":bugyo_code) ON CONFLICT DO NOTHING"
 )
+_OPEN = (
+    "FROM unmapped_code u JOIN reject r USING (connection, entity, source_key) "
+    "LEFT JOIN code_mapping m ON (m.connection, m.kind, m.source, m.partner_code) "
+    "= (u.connection, u.kind, u.source, u.partner_code) "
+    "WHERE u.connection = :connection AND (CAST(:run AS uuid) IS NULL OR r.run_id = :run) "
+    # What was mapped meanwhile only waits for the next run.
+    "AND coalesce(m.bugyo_code, '') = u.bugyo_code "
+)
 _BLOCKED = text(
     "SELECT u.kind, u.source, u.partner_code, max(u.name), u.bugyo_code, count(*) "
-    "FROM unmapped_code u JOIN reject r USING (connection, entity, source_key) "
-    "WHERE u.connection = :connection AND (CAST(:run AS uuid) IS NULL OR r.run_id = :run) "
-    "GROUP BY u.kind, u.source, u.partner_code, u.bugyo_code "
+    f"{_OPEN} GROUP BY u.kind, u.source, u.partner_code, u.bugyo_code "
     "ORDER BY u.kind, u.source, length(u.partner_code), u.partner_code"
 )
-_RECORDS = text(
-    "SELECT count(DISTINCT (u.entity, u.source_key)) FROM unmapped_code u "
-    "JOIN reject r USING (connection, entity, source_key) "
-    "WHERE u.connection = :connection AND (CAST(:run AS uuid) IS NULL OR r.run_id = :run)"
-)
+_RECORDS = text(f"SELECT count(DISTINCT (u.entity, u.source_key)) {_OPEN}")
 _PREVIEWED = text(
     "SELECT body FROM staged_page WHERE run_id = :run AND stage = 'preview' ORDER BY seq"
 )
@@ -201,7 +203,10 @@ def as_preview(reject: Reject) -> list[list[str]]:
 
 
 def unmapped(db: Connection, connection: str, run: UUID | None = None) -> Unmapped:
-    """What blocks records of a connection, or those that one run rejected."""
+    """What blocks records of a connection, or those that one run rejected.
+
+    A code that was mapped since is not among them, although its records wait for the next run.
+    """
     values = {"connection": connection, "run": run}
     codes = [
         Blocked(MissingCode(*row[:5]), row[5]) for row in db.execute(_BLOCKED, values).tuples()

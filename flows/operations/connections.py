@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Iterable
 from functools import cache
 from typing import Any
 
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 from sqlalchemy import Connection, text
 
 import flows
@@ -46,6 +48,25 @@ def pipeline_of(db: Connection, connection: str) -> Pipeline[Any]:
     if row is None or row[0] not in pipelines():
         raise SettingsError("AC-206", connection)
     return pipelines()[row[0]]
+
+
+async def find_pipeline(store: Store, connection: str) -> Pipeline[Any]:
+    """The connector of a connection, also of one that has never run.
+
+    Raises:
+        SettingsError: ``AC-206``, there is none of this name.
+    """
+    try:
+        return await store.do(pipeline_of, connection)
+    except SettingsError as error:
+        problem = error
+    async with get_client() as client:
+        for each in pipelines().values():
+            kind = each.connection_type.get_block_type_slug()
+            with contextlib.suppress(ObjectNotFound):
+                await client.read_block_document_by_name(connection, kind, include_secrets=False)
+                return each
+    raise problem
 
 
 def with_documents(db: Connection) -> dict[str, Pipeline[Any]]:
