@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from random import random
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import orjson
 
+from connectors.kit import catalogue
 from flows.engine import staging
 from flows.engine.context import RunContext
 from flows.engine.ledger import Intent, Known
@@ -15,6 +19,8 @@ from flows.engine.model import Reject, RowRefusal
 from flows.engine.sending import Sent
 from flows.engine.staging import Staged
 from flows.engine.transform import Prepared
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class Batch:
         deferred: Rows that refer to something not posted yet.
         again: Source keys that an earlier page of this run held already.
         repeated: How often a record came once more.
+        tried: Source keys of rows that were sent by an earlier run, without success.
 
     Of documents alone:
 
@@ -83,6 +90,7 @@ class Batch:
     sent: Sent = field(default_factory=Sent)
     again: set[str] = field(default_factory=set)
     repeated: int = 0
+    tried: set[str] = field(default_factory=set)
     changed: list[tuple[Prepared, Known]] = field(default_factory=list)
     adopted: list[Intent] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
@@ -106,6 +114,13 @@ class Batch:
             or self.reversals
         )
 
+    def new_ones_first(self) -> None:
+        """Put the rows in the order in which they are sent, see `in_turn`."""
+        if self.tried:
+            pairs = zip(self.rows, self.intents, strict=True)
+            ordered = in_turn(pairs, lambda pair: pair[0][0] in self.tried)
+            self.rows, self.intents = [row for row, _ in ordered], [i for _, i in ordered]
+
 
 def opened(run: RunContext, stage: str, pages: list[Staged]) -> tuple[Batch, list[Prepared]]:
     """The batch of these pages, and their rows: the last one of each source record.
@@ -128,14 +143,23 @@ def opened(run: RunContext, stage: str, pages: list[Staged]) -> tuple[Batch, lis
     return batch, list(unique.values())
 
 
-def refused(run: RunContext, row: Prepared, refusal: RowRefusal) -> Reject:
-    """奉行クラウド's no to a row, as a line of エラー明細."""
+def refused(run: RunContext, row: Prepared, sent: Sent, source_key: str) -> Reject | None:
+    """奉行クラウド's no to what was sent under ``source_key``, as a line of エラー明細 about a row.
+
+    Returns:
+        ``None`` when it was no such no.
+    """
+    alone = sent.refused.get(source_key)
+    refusal = alone or sent.given_up.get(source_key)
+    if refusal is None:
+        return None
+    words = f"奉行クラウドのメッセージ: {refusal.message or refusal.vendor_code or '(なし)'}"
     return Reject(
         source_key=row[0],
-        code="AC-806",
+        code="AC-609" if alone is None else "AC-806",
         item=refusal.item,
         label=label_of(run, row),
-        reason=f"奉行クラウドのメッセージ: {refusal.message or refusal.vendor_code or '(なし)'}",
+        reason=f"{catalogue()['AC-609'].happened}{words}" if alone is None else words,
         remedy=_remedy(refusal),
     )
 
@@ -156,6 +180,15 @@ def _remedy(refusal: RowRefusal) -> str:
         f"または経理の責任者に頼んで奉行クラウドで{named}の締めを解除する"
         " → 次回の処理（または手動実行）が自動で送り直します"
     )
+
+
+def in_turn(items: Iterable[T], tried: Callable[[T], bool]) -> list[T]:
+    """Those that were tried before come last, each time in another order.
+
+    When 奉行クラウド does not say which row it refuses, the search for the good ones ends after a
+    dozen bad ones (`flows.engine.sending.GIVE_UP`): none may wait behind the same ones for ever.
+    """
+    return sorted(items, key=lambda item: random() if tried(item) else -1.0)  # noqa: S311 (no secret)
 
 
 def label_of(run: RunContext, row: Prepared) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from connectors.kit import catalogue
-from flows.engine.batch import Batch, Reversal, label_of, opened
+from flows.engine.batch import Batch, Reversal, in_turn, label_of, opened
 from flows.engine.context import RunContext
 from flows.engine.doubt import verdict
 from flows.engine.ledger import PENDING, POSTED, REVERSED, UNCLEAR, Intent, Known
@@ -33,6 +33,8 @@ async def read(run: RunContext, stage: str, pages: list[Staged]) -> Batch:
             intent = _intent(run, row, _next_revision(entry))
             batch.intents.append(intent)
             batch.candidates.append(_under(row, intent.key))
+            if entry is not None:
+                batch.tried.add(row[0])
         elif entry.state != POSTED:
             batch.waiting.append(row[0])
             if entry.state == UNCLEAR:
@@ -118,7 +120,7 @@ async def reversals(
     )
     reds = await run.store.do(run.reversals.documents, [mark_of(entry) for _, entry in changed])
     sorted_: list[tuple[Prepared, Reversal | Reject | None]] = []
-    for row, entry in changed:
+    for row, entry in in_turn(changed, lambda each: mark_of(each[1]) in reds):
         mark = mark_of(entry)
         red = reds.get(mark)
         original = originals.get(entry.key)

@@ -6,7 +6,8 @@
                                                    found -> posted, not found -> unsent,
                                                    cannot tell -> unclear
 
-An ``unsent`` row is known not to be stored; its record is read and sent again by the next run. An
+An ``unsent`` row is known not to be stored; its record is read and sent again by the next run (so
+are those that were refused among others, and not on their own). An
 ``unclear`` row (要確認) waits for a person and is never sent again by itself.
 
 Documents have two states more: a ``posted`` one whose reversal was posted is ``reversed``, and may
@@ -122,7 +123,7 @@ _POSTED = text(
     "AND batch_id = :batch AND state = 'pending'"
 )
 _MARK_REJECTED = text(
-    "UPDATE ledger SET state = 'rejected', error = t.e, updated_at = now() "
+    "UPDATE ledger SET state = :state, error = t.e, updated_at = now() "
     "FROM unnest(CAST(:sources AS text[]), CAST(:errors AS text[])) AS t(s, e) "
     "WHERE connection = :connection AND entity = :entity AND source_key = t.s "
     "AND batch_id = :batch AND state = 'pending'"
@@ -343,8 +344,17 @@ class Ledger:
         """A definite yes for these rows of the batch."""
         db.execute(_POSTED, {**self._who(), "sources": _json(sources), "batch": batch_id})
 
-    def rejected(self, db: Connection, errors: dict[str, str], batch_id: UUID) -> None:
-        """A definite no for these rows: source key -> 奉行クラウド's words."""
+    def rejected(
+        self, db: Connection, errors: dict[str, str], batch_id: UUID, state: str = REJECTED
+    ) -> None:
+        """A definite no for these rows: source key -> 奉行クラウド's words.
+
+        Args:
+            db: The transaction.
+            errors: The rows.
+            batch_id: Their batch.
+            state: `UNSENT` when the no was to many rows at once and may not be about these.
+        """
         db.execute(
             _MARK_REJECTED,
             {
@@ -352,6 +362,7 @@ class Ledger:
                 "sources": list(errors),
                 "errors": list(errors.values()),
                 "batch": batch_id,
+                "state": state,
             },
         )
 

@@ -23,7 +23,7 @@ from flows.engine import documents, masters, points, rejects, staging, vanished
 from flows.engine.batch import Batch, Reversal, label_of, refused
 from flows.engine.context import Planned, RunContext
 from flows.engine.history import note_destination, save_counts
-from flows.engine.ledger import Intent, Ledger
+from flows.engine.ledger import REJECTED, UNSENT, Intent, Ledger
 from flows.engine.model import Mode, Reject
 from flows.engine.pipeline import Record
 from flows.engine.sending import Books, Sent, deliver
@@ -190,6 +190,7 @@ def first_error(problems: Sequence[BaseException]) -> BaseException | None:
 async def _send(run: RunContext, batch: Batch) -> None:
     if batch.reversals:
         await _take_back(run, batch)
+    batch.new_ones_first()
     books = Books(run.ledger, batch.batch_id)
     try:
         await deliver(run, books, batch.rows, batch.intents, batch.sent)
@@ -231,10 +232,9 @@ async def _take_back(run: RunContext, batch: Batch) -> None:
     batch.rows += [row for row, _ in blacks]
     batch.intents += [intent for _, intent in blacks]
     for each in batch.reversals:
-        refusal = sent.refused.get(each.intent.source_key)
-        if refusal is not None:
-            shown = each.black[0] if each.black else each.red
-            rejected = refused(run, shown, refusal)
+        shown = each.black[0] if each.black else each.red
+        rejected = refused(run, shown, sent, each.intent.source_key)
+        if rejected is not None:
             words = f"赤伝票が登録できませんでした。{rejected.reason}"
             reject = replace(rejected, source_key=each.source_key, reason=words)
             if each.black is None:
@@ -253,7 +253,7 @@ async def _half_way(
     """Parts of the batch may have their answer already; it must not be forgotten."""
     await run.store.do(_answers, run, books, sent, reversals)
     if error.failure is not None and not isinstance(error, UnknownOutcomeError):
-        done = {*sent.posted, *sent.refused, *sent.unclear}
+        done = {*sent.posted, *sent.refused, *sent.given_up, *sent.unclear}
         await _give_back(run, books.ledger, [i for i in intents if i.source_key not in done])
 
 
@@ -266,13 +266,13 @@ def _answers(
 ) -> None:
     if sent.posted:
         books.ledger.posted(db, sent.posted, books.batch_id)
-    if sent.refused:
+    for state, refusals in ((REJECTED, sent.refused), (UNSENT, sent.given_up)):
         # PostgreSQL's text refuses NUL, and a vendor's message may echo one.
         words = {
-            key: f"{r.vendor_code} {r.message}".replace("\x00", "")
-            for key, r in sent.refused.items()
+            key: f"{r.vendor_code} {r.message}".replace("\x00", "") for key, r in refusals.items()
         }
-        books.ledger.rejected(db, words, books.batch_id)
+        if words:
+            books.ledger.rejected(db, words, books.batch_id, state)
     if sent.unclear:
         books.ledger.doubt(db, sent.unclear, run=run.run_id, fence=run.lease.fence)
     through = set(sent.posted)
@@ -288,9 +288,9 @@ def _record(db: Connection, run: RunContext, batch: Batch) -> None:
         _preview(run, batch)
     else:
         _answers(db, run, Books(run.ledger, batch.batch_id), sent)
-        batch.rejected.extend(
-            refused(run, row, sent.refused[row[0]]) for row in batch.rows if row[0] in sent.refused
-        )
+        if sent.refused or sent.given_up:
+            lines = [refused(run, row, sent, row[0]) for row in batch.rows]
+            batch.rejected.extend([line for line in lines if line is not None])
     if run.changed is not None:
         documents.counted(batch)
         run.posted_yen += batch.yen

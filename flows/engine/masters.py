@@ -29,6 +29,8 @@ async def read(run: RunContext, stage: str, pages: list[Staged]) -> Batch:
         batch.wanted.update([key for _, column in columns if (key := row[3][column])])
         if entry is not None and _was_posted(entry, row):
             batch.ours.add(row[1])
+        if entry is not None and entry.state != POSTED:
+            batch.tried.add(row[0])
     return batch
 
 

@@ -7,6 +7,7 @@ An outcome that nobody knows is looked up before anything is sent again (design 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,22 +24,55 @@ from flows.engine.transform import Prepared, hasher
 LOOK_UPS = 3
 """How often an unknown outcome is looked up, and its missing rows sent again, in one run."""
 
+GIVE_UP = 12
+"""Rows that are sent one by one and refused for the same reason, one after the other, until it is
+believed that the reason is not in the rows. What is then refused as a whole is not halved again."""
+
+_VARIES = re.compile(r"\w*\d\w*")
+"""What differs between two messages that mean the same: numbers, codes, ids."""
+
+
+@dataclass
+class Streak:
+    """Rows of a batch that were refused alone, one after the other, for the same reason."""
+
+    reason: tuple[str, str] = ("", "")
+    length: int = 0
+
+    def note(self, refusal: RowRefusal) -> None:
+        """One more row was refused."""
+        reason = _reason(refusal)
+        self.length = self.length + 1 if reason == self.reason else 1
+        self.reason = reason
+
+    def ends(self, refusal: RowRefusal) -> bool:
+        """Whether looking for the good rows in a request that was refused like this is over."""
+        return self.length >= GIVE_UP and _reason(refusal) == self.reason
+
+
+def _reason(refusal: RowRefusal) -> tuple[str, str]:
+    return refusal.vendor_code, _VARIES.sub("#", refusal.message)
+
 
 @dataclass
 class Sent:
     """What became of a batch, by source key.
 
     Attributes:
+        given_up: Refused together with others and, after `GIVE_UP`, not sent alone.
         unclear: Why a person has to look at a document.
+        streak: See `GIVE_UP`.
     """
 
     posted: list[str] = field(default_factory=list)
     refused: dict[str, RowRefusal] = field(default_factory=dict)
+    given_up: dict[str, RowRefusal] = field(default_factory=dict)
     unclear: dict[str, str] = field(default_factory=dict)
     created: int = 0
     updated: int = 0
     unchanged: int = 0
     pending: int = 0
+    streak: Streak = field(default_factory=Streak)
 
     def note(self, action: str) -> None:
         """Count one posted row."""
@@ -49,6 +83,8 @@ class Sent:
 
     def accept(self, intents: Sequence[Intent]) -> None:
         """A definite yes to these rows."""
+        if intents:
+            self.streak = Streak()
         self.posted += [intent.source_key for intent in intents]
         created = sum([intent.action == "created" for intent in intents])
         self.created += created
@@ -194,6 +230,10 @@ async def _once(
     if outcome.whole is not None:
         if len(rows) == 1:
             sent.refused[rows[0][0]] = outcome.whole
+            sent.streak.note(outcome.whole)
+            return [], []
+        if sent.streak.ends(outcome.whole):
+            sent.given_up |= {row[0]: outcome.whole for row in rows}
             return [], []
         # Refused without naming a row: halves find it, and the good ones go through.
         middle = len(rows) // 2
@@ -204,6 +244,8 @@ async def _once(
         raise FaultError("AC-401", service="奉行クラウド", failure=Failure.REFUSED)
     for index, refusal in outcome.refused.items():
         sent.refused[rows[index][0]] = refusal
+        if len(rows) == 1:
+            sent.streak.note(refusal)
     if not outcome.refused and not outcome.existing:
         sent.accept(intents)
         return [], []

@@ -302,7 +302,7 @@ def _judge_record(
             raise ViolationError(f"I5: posted and rejected; {where}")
     elif key not in rejects:
         raise ViolationError(f"I1: lost, {yen} yen; {where}")
-    elif firm.changed == "赤黒" and rejects[key] not in ("AC-806", "AC-813"):
+    elif firm.changed == "赤黒" and rejects[key] not in ("AC-609", "AC-806", "AC-813"):
         raise ViolationError(f"I1: not reversed, {yen} yen; {where}")
     elif net == 0:
         raise ViolationError(f"I1: lost, {yen} yen; {where}")

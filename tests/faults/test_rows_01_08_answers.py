@@ -187,6 +187,34 @@ def test_row_04_a_422_on_the_batch_is_halved_until_the_good_ones_are_through(fir
     holds(firm, first, second)
 
 
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_row_04_a_reason_common_to_all_is_not_asked_for_slip_by_slip(
+    firm: Company, how: str
+) -> None:
+    answers(firm, import_mode="bare_400", slip_import=how, slip_result_polls=0)
+    bad = [refuse(firm, 1000 + n) for n in range(40)]
+    good = firm.fill(20)
+    first = firm.run()
+    assert first.message == "取得 60 / 登録 0 / 更新 0 / 変更なし 0 / エラー 60"
+    # One by one would be 119 requests; a dozen are 12, the halves on the way to them, what is left.
+    assert firm.requests("ImportJournalSlip") - firm.requests("Result") <= 12 * 3
+    assert sorted(firm.rejects().values()) == ["AC-609"] * 47 + ["AC-806"] * 13
+    assert firm.states() == {"rejected": 13, "unsent": 47}
+    safe(firm, first)
+    # Every run tries others: the good ones behind the bad ones get through.
+    runs = [first]
+    while len(firm.slips) < len(good):
+        runs.append(firm.run())
+        assert len(runs) <= 10
+        assert runs[-1].counts is not None
+        assert runs[-1].counts.balanced()
+    for number in bad:
+        firm.change(number, 900)
+    runs.append(firm.run())
+    assert runs[-1].message == "取得 60 / 登録 40 / 更新 0 / 変更なし 20 / エラー 0"
+    holds(firm, *runs)
+
+
 # --- row 5: some rows accepted --------------------------------------------------------------------
 
 
