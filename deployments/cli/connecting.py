@@ -33,6 +33,7 @@ from flows.engine.pipeline import Tools
 from flows.engine.store import Store
 from flows.engine.tokens import Vault, service_of
 from flows.operations.tokens import saved_credentials
+from flows.parts.bugyo_codes import code_operations
 from flows.parts.oauth import OAuthClient, oauth_client
 from flows.parts.reception_file import delivery_of
 
@@ -129,7 +130,9 @@ def print_assumptions(name: str, *, as_json: bool) -> None:
     if delivery is not None and delivery.by_file:
         found = reception_assumptions(pipeline.entity, fields)
     else:
-        found = assumptions(pipeline.operations, fields, of=pipeline.entity)
+        asked = code_operations(use.kind for use in pipeline.codes)
+        operations = dict.fromkeys((*pipeline.operations, *asked))
+        found = assumptions(operations, fields, of=pipeline.entity)
     lines = [[a.evidence, a.subject, a.statement] for a in found]
     columns = ("確度", "対象", "前提")
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from connectors.bugyo import BugyoClient, resource
@@ -50,6 +50,6 @@ async def known_codes(client: BugyoClient, kind: str) -> dict[str, str] | None:
     return {registry.key_of(row): " ".join(row[name] for name in names).strip() for row in rows}
 
 
-def code_operations(kinds: Sequence[str]) -> tuple[str, ...]:
+def code_operations(kinds: Iterable[str]) -> tuple[str, ...]:
     """The operations that `known_codes` calls for these kinds, for ``bugyo check``."""
-    return tuple(resource(RESOURCES[kind]).export for kind in kinds)
+    return tuple(dict.fromkeys(resource(RESOURCES[kind]).export for kind in kinds))

@@ -29,7 +29,7 @@ from connectors.bugyo import (
 )
 from connectors.bugyo.emulator import DEMO_TENANTS, BugyoEmulator
 from connectors.kit.emulator import Fault
-from flows.parts.bugyo_codes import RESOURCES, known_codes
+from flows.parts.bugyo_codes import RESOURCES, code_operations, known_codes
 from flows.parts.masters import MasterSink
 
 if TYPE_CHECKING:
@@ -82,6 +82,10 @@ def test_assumptions_of_a_master_are_listed() -> None:
     assert by_subject["対象年月"].evidence == "?"
     assert "PR1010002" in by_subject["対象年月"].statement
     assert any("/pr/ImportAttendance" in each.statement for each in found)
+    assert code_operations(["部門", "補助科目", "部門"]) == (
+        "ExportDepartment",
+        "ExportSubAccountItem",
+    )
     assert any("/pr" in each.statement and "受入ファイル" in each.statement for each in found)
 
 
