@@ -23,7 +23,7 @@ WORKERS ?= 3
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 
 # Two makes at once (a run here, the tests there) install one after the other, where flock exists.
 LOCKED := $(shell command -v flock >/dev/null 2>&1 && echo "flock Makefile")

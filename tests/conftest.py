@@ -28,6 +28,10 @@ _HOME = Path(tempfile.mkdtemp(prefix="app-connect-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 for _name in [name for name in os.environ if name.startswith(("PREFECT_", "APP_CONNECT_"))]:
     del os.environ[_name]
+# Servers, workers and commands of the tests are processes of their own by the dozen: each would
+# compile every module again, which costs more than what it is started for.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 os.environ.update(
     DO_NOT_TRACK="1",
     PREFECT_HOME=str(_HOME / "prefect"),

@@ -402,7 +402,7 @@ def _many(databases: list[str], first: int, seeds: int) -> list[tuple[int, str]]
         worker.start()
     violations: list[tuple[int, str]] = []
     for n in range(seeds):
-        seed, words = done.get(timeout=300)
+        seed, words = done.get(timeout=900)
         if words:
             violations.append((seed, words))
             print(f"seed {seed}: {words}", file=sys.stderr, flush=True)
