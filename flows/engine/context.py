@@ -49,6 +49,7 @@ class RunContext:
         resumed: The same flow run was at work before and left staged pages.
         open_rejects: Source key -> holder, of every reject that was open when the run began.
         seen_retries: Those of the retried source keys that the source returned.
+        nothing: Source keys of records of which there is nothing to post.
         newest: Latest modification time that was read.
         server_time: The source's clock when extraction began.
         settled: Rows of earlier runs whose outcome was found out at the start.
@@ -81,6 +82,7 @@ class RunContext:
     counts: Counts = field(default_factory=Counts)
     open_rejects: dict[str, str | None] = field(default_factory=dict)
     seen_retries: set[str] = field(default_factory=set)
+    nothing: list[str] = field(default_factory=list)
     newest: datetime | None = None
     server_time: datetime | None = None
     total: int | None = None

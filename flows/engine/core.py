@@ -260,6 +260,7 @@ def _resume(run: RunContext, row: RunRow) -> None:
     if row.position:
         run.resumed = True
         run.position = dict(row.position)
+        run.nothing = list(run.position.get("nothing", ()))
         run.counts = Counts(
             extracted=row.extracted,
             unchanged=row.unchanged,

@@ -122,7 +122,7 @@ class Corrector:
         # A correction of a version always fits it: it was checked when it was imported.
         return changed(record, correction.changes)
 
-    def noted(self, source_key: str, outcome: Row | Reject) -> Row | Reject:
+    def noted(self, source_key: str, outcome: Row | Reject | None) -> Row | Reject | None:
         """The outcome, with a note when a person's correction could not be used."""
         if source_key not in self.stale or not isinstance(outcome, Reject):
             return outcome

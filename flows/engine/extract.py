@@ -69,7 +69,7 @@ async def _check_total(run: RunContext) -> None:
     Raises:
         FaultError: ``AC-302``, the source still announces more than it gave.
     """
-    seen = run.counts.extracted
+    seen = run.counts.extracted + len(run.nothing)
     if run.total is None or seen >= run.total:
         return
     announced = await run.source.count(run.window)

@@ -62,7 +62,7 @@ async def _vanish(run: RunContext, gone: Sequence[str]) -> None:
     if run.mode is Mode.FULL:
         batch = await vanished.of_full_run(run)
     else:
-        batch = await vanished.of_retries(run, gone)
+        batch = await vanished.of_retries(run, [*dict.fromkeys([*gone, *run.nothing])])
     if batch is None:
         return
     await run.store.do(documents.plan, run, batch, last=True)

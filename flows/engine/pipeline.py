@@ -42,8 +42,12 @@ class Transformer(Protocol):
     @property
     def fields(self) -> tuple[str, ...]: ...  # noqa: D102
 
-    def __call__(self, source_key: str, record: Record) -> Row | Reject:
-        """The row, or why there is none."""
+    def __call__(self, source_key: str, record: Record) -> Row | Reject | None:
+        """The row, or why there is none.
+
+        ``None`` = of documents: there is nothing to post (a day without sales). Such a record is
+        not counted; one that was posted before is treated as one that is gone.
+        """
         ...
 
 

@@ -10,6 +10,7 @@ Both stages write while the other is at work, so each writes its own columns and
 | ``newest``, ``server_time`` | extract | for the watermark |
 | ``extracted`` | extract | every page is staged |
 | ``transformed`` | transform | pages whose rows are staged |
+| ``nothing`` | transform | source keys of which there is nothing to post, in those pages |
 """
 
 from __future__ import annotations

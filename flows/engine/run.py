@@ -96,7 +96,7 @@ class _PrefectSurface:
                     raise RuntimeError(f"the stage ended {state.type.value}")
             if run.unmapped.codes and stages == (_extract_to_the_end, transform):
                 await report.show_unmapped(self._connection, run.pipeline.service, run.unmapped)
-            if run.mode is Mode.ONE and run.counts.extracted == 0:
+            if run.mode is Mode.ONE and run.counts.extracted == 0 and not run.nothing:
                 label = f"{run.pipeline.key_label}「{run.window.key}」のレコードがありません"
                 run.error = SettingsError("AC-205", label)
                 return

@@ -85,7 +85,8 @@ def _tell_unmapped(db: Connection, run: RunContext) -> None:
 class _Converted:
     """A page as rows and rejects, not stored yet; ``rejected`` counts those before it, too.
 
-    ``stale`` are corrections that a person made of records which have changed since.
+    ``stale`` are corrections that a person made of records which have changed since, ``nothing``
+    the records so far of which there is nothing to post.
     """
 
     seq: int
@@ -94,6 +95,7 @@ class _Converted:
     bad: list[tuple[Reject, object]]
     rejected: int
     stale: list[tuple[str, Correction]]
+    nothing: list[str]
 
 
 async def _converted(run: RunContext, pages: Handover) -> AsyncGenerator[_Converted, None]:
@@ -109,14 +111,17 @@ async def _converted(run: RunContext, pages: Handover) -> AsyncGenerator[_Conver
             if page.seq < first:
                 _note_retries(run, [key for key, _ in records])
                 continue
-            rows, bad = _convert(run, records, digest, correct)
+            rows, bad, nothing = _convert(run, records, digest, correct)
             run.counts.rejected += len(bad)
+            run.counts.extracted -= len(nothing)
+            run.nothing += nothing
             stale = list(correct.stale.items())
             correct.stale.clear()
             if stale:
                 keys = "、".join(key for key, _ in stale[:20])
                 run.log("元データが変わったため、修正を取り消しました: レコード %s", keys)
-            yield _Converted(page.seq, fetched, rows, bad, run.counts.rejected, stale)
+            rejected, empty = run.counts.rejected, [*run.nothing]
+            yield _Converted(page.seq, fetched, rows, bad, rejected, stale, empty)
             await run.progress("変換", done)
 
 
@@ -168,7 +173,7 @@ async def _keep(run: RunContext, pages: Handover, page: _Converted) -> None:
 
 def _note_retries(run: RunContext, keys: Iterable[str]) -> None:
     if run.window.retry:
-        run.seen_retries.update(set(run.window.retry).intersection(keys))
+        run.seen_retries.update(set(run.window.retry).intersection(keys).difference(run.nothing))
 
 
 _WRONG_SHAPE = (KeyError, IndexError, TypeError, AttributeError, ValueError)
@@ -202,10 +207,11 @@ def _convert(
     records: Records,
     digest: Callable[[Sequence[str]], str],
     correct: Corrector,
-) -> tuple[list[Prepared], list[tuple[Reject, object]]]:
+) -> tuple[list[Prepared], list[tuple[Reject, object]], list[str]]:
     convert = run.transformer
     rows: list[Prepared] = []
     bad: list[tuple[Reject, object]] = []
+    nothing: list[str] = []
     for source_key, record in records:
         try:
             if source_key in correct.known:
@@ -218,10 +224,12 @@ def _convert(
         if isinstance(outcome, Row):
             values = list(outcome.values.values())
             rows.append((source_key, outcome.key, digest(values), values))
+        elif outcome is None:
+            nothing.append(source_key)
         else:
             bad.append((outcome, record))
-    _note_retries(run, [key for key, _ in records])
-    return rows, bad
+    _note_retries(run, {key for key, _ in records}.difference(nothing))
+    return rows, bad, nothing
 
 
 def _store(db: Connection, run: RunContext, page: _Converted) -> None:
@@ -229,6 +237,8 @@ def _store(db: Connection, run: RunContext, page: _Converted) -> None:
     relax(db)
     rows, bad, fetched = page.rows, page.bad, page.fetched
     where: dict[str, Any] = {"transformed": page.seq + 1}
+    if page.nothing:
+        where["nothing"] = page.nothing
     if fetched is not None:
         raw = fetched.page
         staging.put(db, run.run_id, staging.RAW, page.seq, raw.records, raw.body)

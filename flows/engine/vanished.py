@@ -23,6 +23,7 @@ async def of_full_run(run: RunContext) -> Batch | None:
     seen: set[str] = set()
     async for page in staging.pages(run.store, run.run_id, staging.RAW):
         seen.update(key for key, _ in run.source.records(page.body))
+    seen.difference_update(run.nothing)
     gone: list[Known] = []
     posted, after = 0, ""
     while rows := await run.store.do(run.ledger.in_state, POSTED, _CHUNK, after):

@@ -108,8 +108,8 @@ class SlipTransform(ABC, Generic[S]):
         self._replace = settings.unencodable == "置き換える"
 
     @abstractmethod
-    def slip(self, record: Mapping[str, Any], codes: CodeReader) -> JournalSlip:
-        """The slip of a record, without 証憑番号, which the engine gives.
+    def slip(self, record: Mapping[str, Any], codes: CodeReader) -> JournalSlip | None:
+        """The slip of a record, without 証憑番号, which the engine gives; ``None`` = no slip.
 
         Args:
             record: As the source reads it.
@@ -119,14 +119,16 @@ class SlipTransform(ABC, Generic[S]):
             BadValueError: a value makes no slip.
         """
 
-    def __call__(self, source_key: str, record: Mapping[str, Any]) -> Row | Reject:
-        """The row, or the reject that says what is wrong."""
+    def __call__(self, source_key: str, record: Mapping[str, Any]) -> Row | Reject | None:
+        """The row, the reject that says what is wrong, or ``None``: there is nothing to post."""
         codes = self._book.reader()
         try:
             slip = self.slip(record, codes)
         except BadValueError as bad:
             label = f"{self.noun} {source_key}"
             return Reject(source_key, bad.code, bad.item, label, f"{bad.message}。")
+        if slip is None:
+            return None
         label = slip_label(slip)
         if (reject := codes.reject(source_key, label)) is not None:
             return reject
