@@ -3,8 +3,11 @@
 from connectors.smaregi._facts import FACTS, SERVICE, Environment, environment
 from connectors.smaregi.client import SmaregiClient, windows
 from connectors.smaregi.models import Closing, Detail, Payment, Store, Transaction
+from connectors.smaregi.store_day import CASH, CREDIT, StoreDay, Taxed, Till, key_of, parse_key
 
 __all__ = [
+    "CASH",
+    "CREDIT",
     "FACTS",
     "SERVICE",
     "Closing",
@@ -13,7 +16,12 @@ __all__ = [
     "Payment",
     "SmaregiClient",
     "Store",
+    "StoreDay",
+    "Taxed",
+    "Till",
     "Transaction",
     "environment",
+    "key_of",
+    "parse_key",
     "windows",
 ]

@@ -23,6 +23,7 @@ _DETAILS: dict[str, Any] = FACTS["details"]
 _RETURNED: str = _DETAILS["return_division"]
 _ON_TOP: str = _DETAILS["excluded_tax_division"]
 _NO_TAX: str = _DETAILS["no_tax_division"]
+_NOT_SALES: str = _DETAILS["not_sales_division"]
 _NET = (FACTS["sales"]["head_division"], FACTS["sales"]["cancel_division"])
 
 
@@ -30,6 +31,8 @@ def _yen(value: Any) -> Any:
     """``"1080"``, ``"-5"``, ``"0.00000"``; empty and null are 0. A fraction of a yen is refused."""
     if value in ("", None):
         return 0
+    if type(value) is str and value.isdigit() and value.isascii():
+        return int(value)  # nearly all of them
     try:
         number = Decimal(str(value))
     except InvalidOperation:
@@ -71,7 +74,6 @@ class Store(_Model):
 class OtherSales(_Model):
     """Sales of one day by another payment method, as a closing lists them."""
 
-    id: Text = Field(default="", validation_alias=AliasChoices("paymentMethodId", "id"))
     sales: Yen = 0
 
 
@@ -93,13 +95,12 @@ class Closing(_Model):
         default=(), validation_alias=AliasChoices("otherSalesList", "otherSalseList")
     )
     tax: Yen = Field(default=0, alias="taxTotal")
-    tax_free: Yen = Field(default=0, alias="taxFreeTotal")
     updated: datetime = Field(alias="updDateTime")
 
     @property
-    def paid(self) -> int:
-        """Yen by all payment methods."""
-        return self.cash + self.credit + sum(each.sales for each in self.others)
+    def other(self) -> int:
+        """Yen by payment methods other than cash and credit."""
+        return sum(each.sales for each in self.others)
 
 
 class Payment(_Model):
@@ -148,12 +149,17 @@ class Detail(_Model):
     @property
     def tax(self) -> int:
         """Yen of tax in `gross`."""
-        return self.tax_on_top if self._on_top else self.tax_in
+        return self.tax_on_top if self.on_top else self.tax_in
 
     @property
     def gross(self) -> int:
         """Yen with the tax, discounts taken off."""
-        return self.listed - self.discount + (self.tax_on_top if self._on_top else 0)
+        return self.listed - self.discount + (self.tax_on_top if self.on_top else 0)
+
+    @property
+    def not_sales(self) -> bool:
+        """Whether the shop does not count it as sales (売上対象外)."""
+        return self.sales_division == _NOT_SALES
 
     @property
     def returned(self) -> bool:
@@ -161,7 +167,8 @@ class Detail(_Model):
         return self.division == _RETURNED
 
     @property
-    def _on_top(self) -> bool:
+    def on_top(self) -> bool:
+        """Whether the tax comes on top of what is listed (外税)."""
         return self.tax_division == _ON_TOP
 
 

@@ -151,7 +151,7 @@ async def test_changes_are_sought_even_when_a_whole_page_has_one_timestamp(
         found = await all_of(smaregi.closings("upd_date_time", start, clock.now))
         assert {closing.store for closing in found} == {"1", *map(str, range(100, 230))}
         by_day = await all_of(smaregi.closings("sum_date", DAY, DAY, store_id="105"))
-        assert [(c.total, c.paid, c.drawer) for c in by_day] == [(100, 100, "1")]
+        assert [(c.total, c.cash, c.drawer) for c in by_day] == [(100, 100, "1")]
         heads = await all_of(smaregi.changed_sales(start, clock.now))
         assert (len(heads), heads[0].day, heads[0].details) == (130, DAY, ())
 
