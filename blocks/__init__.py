@@ -9,6 +9,7 @@ from blocks.kintone import KintoneCredentials
 from blocks.mfexpense import MfExpenseCredentials
 from blocks.oauth import OAuthBlock
 from blocks.smaregi import SmaregiCredentials
+from blocks.smarthr import SmartHRCredentials
 
 __all__ = [
     "CRON_DAILY_0500",
@@ -24,5 +25,6 @@ __all__ = [
     "MfExpenseCredentials",
     "OAuthBlock",
     "SmaregiCredentials",
+    "SmartHRCredentials",
     "WebhookAlert",
 ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from connectors.kit import RateLimit, ServiceProfile, SettingsError
+from connectors.kit.hosts import tenant_host
 
 _DOMAINS = ("cybozu.com", "s.cybozu.com", "kintone.com", "cybozu.cn")
 """Of Japan, Japan with client certificates (Secure Access), abroad, and China."""
@@ -18,8 +17,6 @@ PROFILE = ServiceProfile(
 )
 """What the HTTP client needs to know about kintone."""
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-
 
 def host_of(subdomain: str) -> str:
     """The host name of a customer.
@@ -31,12 +28,11 @@ def host_of(subdomain: str) -> str:
     Raises:
         SettingsError: ``AC-201``, it cannot be a kintone host.
     """
-    text = subdomain.strip().lower()
-    name = text.removeprefix("https://").split("/", 1)[0]
-    first, _, domain = name.partition(".")
-    if not _NAME.fullmatch(first) or (domain or _DOMAINS[0]) not in _DOMAINS:
-        raise SettingsError("AC-201", text or "（空）", service=PROFILE.name)
-    return f"{first}.{domain or _DOMAINS[0]}"
+    try:
+        return tenant_host(subdomain, _DOMAINS)
+    except ValueError:
+        text = subdomain.strip().lower() or "（空）"
+        raise SettingsError("AC-201", text, service=PROFILE.name) from None
 
 
 def base_url(host: str, endpoint: str | None) -> str:

@@ -46,6 +46,7 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 _INSIDE = frozenset({ipaddress.ip_address("168.63.129.16")})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _HOST = re.compile(r"[a-z0-9._:-]+")
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _PATTERN = re.compile(r"(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)+")
 
 
@@ -116,6 +117,23 @@ def listed(host: str, hosts: Iterable[str]) -> bool:
         elif host == pattern:
             return True
     return False
+
+
+def tenant_host(text: str, domains: Sequence[str]) -> str:
+    """The host name of one customer of a service that gives each its own sub-domain.
+
+    Args:
+        text: ``example``, or what people paste: ``https://example.cybozu.com/k/``.
+        domains: The service's domains; a name without a dot is below the first.
+
+    Raises:
+        ValueError: it cannot be a host of the service.
+    """
+    name = text.strip().lower().removeprefix("https://").split("/", 1)[0]
+    first, _, domain = name.partition(".")
+    if not _LABEL.fullmatch(first) or (domain or domains[0]) not in domains:
+        raise ValueError("not a sub-domain of the service")
+    return f"{first}.{domain or domains[0]}"
 
 
 def is_loopback(host: str) -> bool:
