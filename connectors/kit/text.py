@@ -91,6 +91,11 @@ def kana_full(s: str) -> str:
     )
 
 
+def katakana(s: str) -> str:
+    """For フリガナ in full width: hiragana and half-width kana as full-width katakana."""
+    return s if s.isascii() else str(jaconv.hira2kata(kana_full(s)))
+
+
 def kana_half(s: str) -> str:
     """For フリガナ items: hiragana and katakana as half-width katakana, letters and digits too."""
     return s if s.isascii() else _compose(s).translate(_half_table())

@@ -34,18 +34,22 @@ from blocks import NEEDED, FormModel
 from blocks.form import LAST
 from connectors.bugyo.journal import JournalSlip, parse_date, yen
 from connectors.bugyo.journal_checks import check_slip
-from connectors.kit.text import (
-    all_clean,
-    clean_text,
-    cp932_problems,
-    normalise_code,
-    to_cp932_twins,
-    transliterate_cp932,
-)
+from connectors.kit.text import normalise_code
 from flows.engine.clock import business_date
 from flows.engine.codes import EMPTY_BOOK, CodeBook, CodeReader
 from flows.engine.model import Reject, Row
 from flows.parts.journal import FIELDS, slip_row
+from flows.parts.values import BadValueError, writable
+
+__all__ = [
+    "BadValueError",
+    "SlipSettings",
+    "SlipTransform",
+    "amount",
+    "code",
+    "day",
+    "slip_label",
+]
 
 _LABEL = 60  # characters
 
@@ -71,20 +75,6 @@ class SlipSettings(FormModel):
 
 
 S = TypeVar("S", bound=SlipSettings)
-
-
-class BadValueError(Exception):
-    """A value that makes no slip.
-
-    Args:
-        item: Label of the item at fault.
-        message: What is wrong with it, without the full stop.
-        code: Catalogue code of the reject.
-    """
-
-    def __init__(self, item: str, message: str, code: str = "AC-807") -> None:
-        super().__init__(message)
-        self.item, self.message, self.code = item, message, code
 
 
 class SlipTransform(ABC, Generic[S]):
@@ -147,14 +137,7 @@ class SlipTransform(ABC, Generic[S]):
             BadValueError: ``AC-803``, it has characters that do not exist there, and the setting
                 使えない文字 does not say 置き換える.
         """
-        if all_clean([text]):
-            return text
-        text = to_cp932_twins(clean_text(text, multiline=False))
-        problems = cp932_problems(text)
-        if problems and not self._replace:
-            listed = "、".join(f"{c}（U+{ord(c):04X}）" for c in problems)
-            raise BadValueError(item, f"{item}に使えない文字があります: {listed}", "AC-803")
-        return transliterate_cp932(text) if problems else text
+        return writable(item, text, replace=self._replace)
 
 
 def slip_label(slip: JournalSlip) -> str:

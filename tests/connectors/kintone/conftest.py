@@ -13,11 +13,7 @@ import pytest
 from connectors.kintone import PROFILE, KintoneClient, api_token
 from connectors.kintone.emulator import KintoneEmulator
 from connectors.kit import POST, READ
-<<<<<<< HEAD
 from tests.connectors.conftest import Stage
-=======
-from connectors.kit.emulator import Emulator
->>>>>>> dec653a (SmartHR: client that asks only for what is mapped, emulator with both limits, credentials block)
 
 VIEW = "viewer-token-0001"
 FULL = "writer-token-0002"
@@ -74,8 +70,10 @@ def emulator(clock: Clock) -> KintoneEmulator:
 
 
 @pytest.fixture
-def url(emulator: KintoneEmulator, on_stage: Callable[[Emulator], str]) -> str:
-    return on_stage(emulator)
+def url(emulator: KintoneEmulator, stage: tuple[Stage, str]) -> str:
+    shown, base = stage
+    shown.current = emulator
+    return base
 
 
 @pytest.fixture

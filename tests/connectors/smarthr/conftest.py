@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from connectors.kit import READ, Timer
-from connectors.kit.emulator import Emulator
 from connectors.smarthr import PROFILE, SmartHRClient
 from connectors.smarthr.emulator import SmartHREmulator
+from tests.connectors.conftest import Stage
 
 TOKEN = "shr_reader_0001"
 BLIND = "shr_blind_0002"
@@ -53,8 +53,10 @@ def emulator(hands: Hands) -> SmartHREmulator:
 
 
 @pytest.fixture
-def url(emulator: SmartHREmulator, on_stage: Callable[[Emulator], str]) -> str:
-    return on_stage(emulator)
+def url(emulator: SmartHREmulator, stage: tuple[Stage, str]) -> str:
+    shown, base = stage
+    shown.current = emulator
+    return base
 
 
 @pytest.fixture
