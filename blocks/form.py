@@ -84,6 +84,7 @@ class FormModel(BaseModel):
     ) -> dict[str, Any]:
         # Prefect numbers the fields of blocks only, and the database (jsonb) keeps no order.
         schema = handler.resolve_ref_schema(handler(core_schema))
+        schema.pop("description", None)  # the docstring: it is for who reads the code
         for position, field in enumerate(schema.get("properties", {}).values()):
             field["position"] = position
         return tidy(schema)

@@ -70,7 +70,7 @@ def set_(
     uses = _uses(connection)
     from flows.engine.code_edit import Typed
 
-    typed = [Typed("1行目", kind, source, code, name, bugyo_code)]
+    typed = [Typed("指定", kind, source, code, name, bugyo_code)]
     _change(connection, uses, typed, may_be_empty=False, as_json=as_json)
 
 
@@ -85,7 +85,7 @@ def remove(
     from flows.operations.codes import take_away
 
     with Store().begin() as db:
-        removed = take_away(db, connection, uses, [Typed("1行目", kind, source, code)])
+        removed = take_away(db, connection, uses, [Typed("指定", kind, source, code)])
     typer.echo(json.dumps({"removed": removed}) if as_json else f"削除 {removed:,} 件。")
 
 

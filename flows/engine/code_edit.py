@@ -160,12 +160,15 @@ def understand(
         try:
             key = desk.key(each)
             code = desk.bugyo_code(each, key, may_be_empty=may_be_empty)
-            if code and seen.setdefault(key, code) != code:
+            if code and seen.get(key, code) != code:
                 raise _WrongError(CODE, "同じコードの行が2つあり、奉行コードが違います")
         except _WrongError as wrong:
             problems.append(f"{each.where}の「{wrong.column}」: {wrong}")
             continue
-        desk.sort(found, key, each.name.strip(), code)
+        if key not in seen:
+            desk.sort(found, key, each.name.strip(), code)
+        if code:
+            seen[key] = code
     if problems:
         raise DataError("AC-824", _listed(problems))
     return found
@@ -278,7 +281,7 @@ class _Desk:
         entry = Entry(*key, _fitting(name), bugyo_code)
         if old == entry:
             found.unchanged += 1
-        elif entry not in found.entries:
+        else:
             found.entries.append(entry)
             found.added += old is None
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from prefect import State, flow
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from sqlalchemy import Connection
 
 from blocks import NEEDED, FormModel
@@ -31,6 +31,8 @@ KindName = Literal["勘定科目", "補助科目", "部門", "税区分", "取�
 
 class CodeRow(FormModel):
     """One entry in the run form."""
+
+    model_config = ConfigDict(title="行")
 
     kind: KindName = Field(
         default="勘定科目",

@@ -105,7 +105,7 @@ async def test_from_the_runs_list_to_the_form_and_back(
     assert block is not None
     rows = list(csv.DictReader(io.StringIO(block[2])))
     assert [row["コード"] for row in rows] == ["「007」", "'=A|B"]
-    rows[0]["奉行コード"] = "０００９"
+    rows[0]["奉行コード"] = "０００００１"
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), delimiter="\t")
     writer.writeheader()
@@ -114,7 +114,7 @@ async def test_from_the_runs_list_to_the_form_and_back(
         state = await edit(world, "CSVを貼り付けて取り込む", pasted=out.getvalue())
         assert f"{words} / 奉行コードが空の行 1 件。コード変換表 1 件 / " in state.message
 
-    line = CodeRow(kind="取引先", code="=A|B", bugyo_code="0010")
+    line = CodeRow(kind="取引先", code="=A|B", bugyo_code="000002")
     wrong = await edit(world, "追加・変更", rows=[line, CodeRow(kind="部門", code="1")])
     assert (wrong.name, wrong.message[:6]) == ("ERROR", "AC-824")
     assert "2行目の「種類」: 「部門」は使えません" in wrong.message
@@ -127,7 +127,7 @@ async def test_from_the_runs_list_to_the_form_and_back(
     after = await world.run()
     assert (after.state.name, after.counts[:2]) == ("SUCCESS", (2, 2))
     memos = {code: row["memo1"] for code, row in world.customers.items()}
-    assert memos == {"000001": "0009", "000002": "0010"}
+    assert memos == {"000001": "000001", "000002": "000002"}
     for words in ("削除 1 件", "削除 0 件"):
         assert words in (await edit(world, "削除", rows=[line])).message
     await asyncio.to_thread(in_a_terminal, world, tmp_path)
@@ -144,16 +144,16 @@ def in_a_terminal(world: World, folder: Path) -> None:
 
     key = ("取引先", RANK, "=A|B")
     (entry,) = json.loads(call("list", "--json"))
-    assert (entry["コード"], entry["奉行コード"]) == ("007", "0009")
+    assert (entry["コード"], entry["奉行コード"]) == ("007", "000001")
     counts = {"added": 1, "changed": 0, "unchanged": 0, "empty": 0, "unmapped": 0}
-    assert json.loads(call("set", *key, "0010", "--json")) == counts
-    assert "変更なし 1 件。未対応のコードはありません。" in call("set", *key, "0010")
+    assert json.loads(call("set", *key, "000002", "--json")) == counts
+    assert "変更なし 1 件。未対応のコードはありません。" in call("set", *key, "000002")
     path = folder / "codes.csv"
     assert "2 件を" in call("export", str(path))
     assert "追加 0 件 / 変更 0 件 / 変更なし 2 件" in call("import", str(path))
     assert "削除 1 件" in call("remove", *key)
     assert "追加 1 件" in call("import", str(path))
-    assert "0010" in call("list")
+    assert "000002" in call("list")
     assert json.loads(call("unmapped", "--json")) == []
     for wrong in (("import", str(folder)), ("set", "部門", *key[1:], "1")):
         with pytest.raises(DataError):
