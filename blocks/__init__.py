@@ -10,6 +10,7 @@ from blocks.mfexpense import MfExpenseCredentials
 from blocks.oauth import OAuthBlock
 from blocks.smaregi import SmaregiCredentials
 from blocks.smarthr import SmartHRCredentials
+from blocks.webhook import WebhookSettings
 
 __all__ = [
     "CRON_DAILY_0500",
@@ -27,4 +28,5 @@ __all__ = [
     "SmaregiCredentials",
     "SmartHRCredentials",
     "WebhookAlert",
+    "WebhookSettings",
 ]

@@ -86,6 +86,19 @@ class OAuthBlock(FormBlock, ABC):
         json_schema_extra=AUTOMATIC,
     )
 
+    consent_of: str | None = Field(
+        default=None,
+        title="許可の操作",
+        description="自動的に入ります（「許可する」の画面を開いている操作）。",
+        json_schema_extra=AUTOMATIC,
+    )
+    consent_verifier: SecretStr | None = Field(
+        default=None,
+        title="許可の操作の照合値",
+        description="自動的に入り、「許可する」のあとに消えます。",
+        json_schema_extra=AUTOMATIC,
+    )
+
     @property
     @abstractmethod
     def uses_oauth(self) -> bool:

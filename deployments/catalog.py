@@ -30,7 +30,7 @@ from prefect.types.entrypoint import EntrypointType
 
 import blocks
 import flows
-from blocks import CRON_DAILY_0500, TIMEZONE, Connection
+from blocks import CRON_DAILY_0500, TIMEZONE, Connection, WebhookSettings
 from blocks.form import tidy
 from deployments.stack.settings import WORK_POOL
 from deployments.worker import AppConnectWorker
@@ -76,9 +76,9 @@ def operations() -> dict[str, Operation]:
 
 
 def block_types() -> list[type[Block]]:
-    """Every block type that a person meets: credentials, and a connection of each connector."""
+    """Every block type that a person meets: credentials, webhooks, and each connector's own."""
     found = [kind for kind in vars(blocks).values() if _is_credentials(kind)]
-    return [*found, *(c.pipeline.connection_type for c in connectors().values())]
+    return [*found, WebhookSettings, *(c.pipeline.connection_type for c in connectors().values())]
 
 
 def _is_credentials(kind: Any) -> bool:

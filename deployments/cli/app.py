@@ -15,6 +15,7 @@ import typer
 
 from deployments.cli.alerts import alerts
 from deployments.cli.codes import codes
+from deployments.cli.keys import key
 from deployments.cli.licence import licence
 from deployments.stack.settings import StackError, StackSettings
 
@@ -32,6 +33,7 @@ bugyo = typer.Typer(help="奉行クラウドについて調べます。", no_arg
 app.add_typer(bugyo, name="bugyo")
 app.add_typer(alerts, name="alerts")
 app.add_typer(codes, name="codes")
+app.add_typer(key, name="key")
 app.add_typer(licence, name="licence")
 
 Json = Annotated[bool, typer.Option("--json", help="結果を JSON で表示します。")]
@@ -186,6 +188,15 @@ def login(
     from deployments.cli.connecting import log_in
 
     raise typer.Exit(log_in(credentials))
+
+
+@app.command()
+def gateway() -> None:
+    """ゲートウェイ（許可の戻り先、通知の受け口、ほかのシステム用の API）を起動します。"""
+    _client_environment()
+    from deployments.gateway.__main__ import serve
+
+    serve(StackSettings())
 
 
 @app.command()

@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, urlsplit
 import typer
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
-from pydantic import SecretStr
 from rich.console import Console
 
 from blocks import Connection, OAuthBlock
@@ -27,12 +26,14 @@ from deployments.catalog import (
     register_blocks,
 )
 from deployments.cli.books import table
+from deployments.stack.settings import StackSettings
 from flows.engine.codes import EMPTY_BOOK
 from flows.engine.opening import load_connection
 from flows.engine.pipeline import Tools
 from flows.engine.store import Store
-from flows.engine.tokens import Vault, service_of
+from flows.engine.tokens import Vault, save_pair, service_of
 from flows.operations.tokens import saved_credentials
+from flows.parts import consents
 from flows.parts.bugyo_codes import code_operations
 from flows.parts.oauth import OAuthClient, oauth_client
 from flows.parts.reception_file import delivery_of
@@ -193,44 +194,59 @@ async def _credentials_of(name: str) -> OAuthBlock:
 def log_in(name: str) -> int:
     """The code flow: show the address, wait for the browser, save the tokens in the block.
 
+    The gateway takes the browser's answer where the callback URL is its own; otherwise this process
+    does, on loopback.
+
     Returns:
         The exit status: 0 saved.
 
     Raises:
-        ReauthorizeError: ``AC-105``, not permitted; ``AC-106``, not our answer; ``AC-101``.
+        ReauthorizeError: ``AC-105``, not permitted; ``AC-106``, not our answer; ``AC-101``;
+            ``AC-114``, nobody pressed 許可する in time.
         SettingsError: ``AC-206``, there is no such block; ``AC-205``, its callback URL is not here.
     """
     credentials = asyncio.run(_credentials_of(name))
     service = service_of(type(credentials))
-    app = oauth_client(credentials, Tools(Masker(), Vault(Store())))
-    redirect_uri = getattr(credentials, "redirect_uri", None) or ""
-    where = urlsplit(redirect_uri)
-    if where.hostname not in ("127.0.0.1", "localhost"):
-        raise SettingsError(
-            "AC-205", "コールバックURLがこのPC（127.0.0.1）ではありません", service=service
-        )
-    consent = app.begin_consent()
-    account = "OBCiD で" if service == "奉行クラウド" else ""
-    typer.echo(f"次のURLをブラウザーで開き、{account}ログインして「許可する」を押してください。")
-    typer.echo(app.authorization_url(consent))
-    with _Callback((where.hostname, where.port or 80), _Handler) as server:
-        server.path, server.answer = where.path or "/", {}
-        while not server.answer:
-            server.handle_request()
-        answer = server.answer
-    asyncio.run(_exchange_and_save(app, consent.code(answer), consent, credentials, name))
+    where = urlsplit(getattr(credentials, "redirect_uri", None) or "")
+    here = where.hostname in ("127.0.0.1", "localhost")
+    if where.path == consents.CALLBACK and (not here or where.port == StackSettings().gateway_port):
+        asyncio.run(_by_gateway(credentials))
+    elif here:
+        _listen(credentials, where.hostname or "", where.port or 80, where.path or "/")
+    else:
+        own = f"ゲートウェイ（{consents.CALLBACK}）"
+        why = f"コールバックURLがこのPC（127.0.0.1）でも{own}でもありません"
+        raise SettingsError("AC-205", why, service=service)
     typer.echo("連携トークンを保存しました。")
     return 0
 
 
+def _show(service: str, url: str) -> None:
+    account = "OBCiD で" if service == "奉行クラウド" else ""
+    typer.echo(f"次のURLをブラウザーで開き、{account}ログインして「許可する」を押してください。")
+    typer.echo(url)
+
+
+async def _by_gateway(credentials: OAuthBlock) -> None:
+    store = Store()
+    begun = await consents.begin(store, credentials)
+    _show(begun.service, begun.url)
+    await consents.wait(store, begun)
+
+
+def _listen(credentials: OAuthBlock, host: str, port: int, path: str) -> None:
+    app = oauth_client(credentials, Tools(Masker(), Vault(Store())))
+    consent = app.begin_consent()
+    _show(consent.service, app.authorization_url(consent))
+    with _Callback((host, port), _Handler) as server:
+        server.path, server.answer = path, {}
+        while not server.answer:
+            server.handle_request()
+        answer = server.answer
+    asyncio.run(_exchange_and_save(app, consent.code(answer), consent, credentials))
+
+
 async def _exchange_and_save(
-    app: OAuthClient, code: str, consent: Consent, credentials: OAuthBlock, name: str
+    app: OAuthClient, code: str, consent: Consent, credentials: OAuthBlock
 ) -> None:
-    tokens = await app.exchange_code(code, consent)
-    # Read again: the form may have been edited while the browser was open.
-    newest: OAuthBlock = cast("OAuthBlock", await type(credentials).aload(name))
-    newest.access_token = SecretStr(tokens.access_token)
-    newest.refresh_token = SecretStr(tokens.refresh_token)
-    newest.token_expires_at = tokens.expires_at
-    newest.token_issued_at = tokens.issued_at
-    await newest.save(name, overwrite=True)
+    await save_pair(credentials, await app.exchange_code(code, consent))

@@ -31,7 +31,10 @@ def run_stack(settings: StackSettings, *, once: bool, as_json: bool, first_run: 
 
     exports = settings.state_dir / "exports"
     stack = Stack(
-        settings, progress=say, extra_environment={"APP_CONNECT_EXPORT_DIR": str(exports)}
+        settings,
+        progress=say,
+        gateway=True,
+        extra_environment={"APP_CONNECT_EXPORT_DIR": str(exports)},
     )
     try:
         with stopping_signals(), stack:

@@ -27,6 +27,7 @@ EMULATORS = {
 
 PORTS = {
     "prefect_port": "Prefect（画面とAPI）",
+    "gateway_port": "ゲートウェイ",
     **{f"{service}_port": f"{name} エミュレーター" for service, name in EMULATORS.items()},
 }
 """Every setting that is a TCP port of the stack -> what listens there."""
@@ -50,6 +51,9 @@ class StackSettings(BaseSettings):
         api_auth: ``user:password`` that the Prefect UI and API ask for; empty = nobody asks.
         prefect_port: TCP port of the Prefect UI and API.
         kintone_port: TCP port of the kintone emulator; the others likewise, see `EMULATORS`.
+        gateway_port: TCP port of the gateway (`deployments.gateway`).
+        public_url: Address by which browsers and services reach the gateway, where that is another
+            one: ``https://connect.example.co.jp``; empty = its own.
         timezone: IANA name of the zone of schedules and displayed times.
         worker_limit: How many runs the worker executes at a time.
         drain_seconds: When the worker is stopped, how long a run may go on by itself before
@@ -71,6 +75,8 @@ class StackSettings(BaseSettings):
     mfexpense_port: int = Field(default=8704, ge=1, le=65535)
     kingoftime_port: int = Field(default=8705, ge=1, le=65535)
     smarthr_port: int = Field(default=8706, ge=1, le=65535)
+    gateway_port: int = Field(default=8710, ge=1, le=65535)
+    public_url: str = ""
     timezone: str = "Asia/Tokyo"
     worker_limit: int = Field(default=4, ge=1)
     drain_seconds: float = Field(default=3.0, ge=0)
@@ -85,6 +91,11 @@ class StackSettings(BaseSettings):
     def prefect_url(self) -> str:
         """Address of the Prefect UI."""
         return f"http://{self.host}:{self.prefect_port}"
+
+    @property
+    def gateway_url(self) -> str:
+        """Address by which browsers and services reach the gateway."""
+        return self.public_url.rstrip("/") or f"http://{self.host}:{self.gateway_port}"
 
     def emulator_url(self, service: str) -> str:
         """Base URL of a service's emulator; ``service`` is one of `EMULATORS`."""
@@ -186,7 +197,7 @@ def prefect_environment(settings: StackSettings, urls: StackUrls) -> dict[str, s
         "APP_CONNECT_STATE_DIR": str(settings.state_dir),
         "APP_CONNECT_TIMEZONE": settings.timezone,
     }
-    for name in ("host", *PORTS, "worker_limit", "drain_seconds", "kill_seconds"):
+    for name in ("host", "public_url", *PORTS, "worker_limit", "drain_seconds", "kill_seconds"):
         environment[f"APP_CONNECT_{name.upper()}"] = str(getattr(settings, name))
     return {**environment, **_api_auth(settings, "PREFECT_API_AUTH_STRING")}
 

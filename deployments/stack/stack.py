@@ -55,6 +55,7 @@ class Stack:
         progress: Told what is going on, in Japanese, a line each.
         emulators: Whether the emulators are part of it.
         worker: Whether the warm worker is part of it.
+        gateway: Whether the gateway is part of it.
         extra_environment: Variables for every child.
     """
 
@@ -65,12 +66,14 @@ class Stack:
         progress: Progress = _silent,
         emulators: bool = True,
         worker: bool = True,
+        gateway: bool = False,
         extra_environment: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings or StackSettings()
         self._progress = progress
         self._with_emulators = emulators
         self._with_worker = worker
+        self._with_gateway = gateway
         self._extra = dict(extra_environment or {})
         self._lock = StateLock(self.settings.state_dir / "stack.lock")
         self._guard: Guard | None = None
@@ -154,12 +157,19 @@ class Stack:
             for service in emulated():
                 url = self.urls.emulators[service]
                 emulators.wait_until(http_healthy(f"{url}/__emulator__/health"), seconds=60)
+        gateway = None
+        if self._with_gateway:
+            command = [sys.executable, "-m", "deployments.gateway"]
+            gateway = self._child("ゲートウェイ", command, common, "gateway")
         server.wait_until(server_healthy(self.urls), seconds=START_SECONDS)
         # Not earlier: a server of another version empties the folder of its UI first.
         publish(settings.ui_dir)
         if worker is not None:
             self._progress("ワーカーを準備しています…")
             worker.wait_until(ready_file.exists, seconds=60)
+        if gateway is not None:
+            live = f"http://{settings.host}:{settings.gateway_port}/live"
+            gateway.wait_until(http_healthy(live), seconds=60)
         self._progress(f"起動しました: {self.urls.prefect}")
 
     def _start_databases(self) -> StackUrls:

@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import httpx
 import tenacity
@@ -279,18 +280,52 @@ class BlockKeeper:
             await self._write(mark.fields())
 
     async def _write(self, fields: Mapping[str, Any]) -> None:
-        """Write these fields of the block and no other: a person may be editing the form."""
-        document = self._block._block_document_id
-        if document is None:
-            raise SettingsError("AC-206", self._name)
-        async with get_client() as client:
-            await client.update_block_document(document, BlockDocumentUpdate(data=dict(fields)))
-        for name, value in fields.items():
-            secret = isinstance(value, str) and name in ("access_token", "refresh_token")
-            setattr(self._block, name, SecretStr(value) if secret else value)
+        await write_fields(self._block, fields)
 
     def _dead(self) -> ReauthorizeError:
         return ReauthorizeError("AC-101", self._name, service=self._service)
+
+
+_SECRETS = ("access_token", "refresh_token", "consent_verifier")
+
+
+async def write_fields(
+    block: OAuthBlock, fields: Mapping[str, Any], *, schema: UUID | None = None
+) -> None:
+    """Write these fields of a saved block and no other: a person may be editing the form.
+
+    Args:
+        block: The block; it gets the values, too.
+        fields: Values by name; secrets as plain text.
+        schema: Id of the schema that knows these fields, for a block that an older version of the
+            program saved.
+
+    Raises:
+        SettingsError: ``AC-206``, the block was never saved.
+    """
+    document = block._block_document_id
+    if document is None:
+        raise SettingsError("AC-206", str(block._block_document_name or ""))
+    update = BlockDocumentUpdate(data=dict(fields))
+    if schema is not None:
+        update = BlockDocumentUpdate(data=dict(fields), block_schema_id=schema)
+    async with get_client() as client:
+        await client.update_block_document(document, update)
+    for name, value in fields.items():
+        secret = isinstance(value, str) and name in _SECRETS
+        setattr(block, name, SecretStr(value) if secret else value)
+
+
+async def save_pair(block: OAuthBlock, tokens: Tokens) -> None:
+    """Put the first pair of a new consent into a saved block, in place of any other."""
+    pair = {
+        "access_token": tokens.access_token,
+        "refresh_token": tokens.refresh_token,
+        "token_expires_at": tokens.expires_at,
+        "token_issued_at": tokens.issued_at,
+    }
+    over = {"consent_of": None, "consent_verifier": None}
+    await write_fields(block, {**pair, **Mark().fields(), **over})
 
 
 @contextlib.contextmanager
