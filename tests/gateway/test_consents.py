@@ -178,7 +178,7 @@ async def test_refused(
             words = "state が一致しません"
         case "no state":
             # With one passage alone it would be taken: 奉行クラウド may not send it back.
-            await begin(store, f"{name}")
+            await begin(store, name)
             del query["state"]
             words = "state がありません"
         case "twice":
@@ -208,6 +208,19 @@ async def test_refused(
     if how in ("expired", "wrong iss", "another one began", "code"):
         assert await told(store, begun) == expected
     assert (await saved(name)).refresh_token is None
+
+
+async def test_an_answer_without_state_is_taken_while_there_is_one_passage(
+    http: httpx.Client, store: Store, bugyo: tuple[BugyoEmulator, str], name: str
+) -> None:
+    """Nobody knows whether 奉行クラウド sends it back; PKCE binds the code all the same."""
+    with store.begin() as db:
+        db.execute(text("DELETE FROM consent"))
+    begun = await begin(store, name)
+    query = await asyncio.to_thread(browse, begun, bugyo[1])
+    del query["state"]
+    assert come_back(http, query).status_code == 200
+    assert await told(store, begun) == ""
 
 
 def test_what_comes_from_outside_is_text(http: httpx.Client) -> None:
