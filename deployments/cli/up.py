@@ -33,7 +33,7 @@ def run_stack(settings: StackSettings, *, once: bool, as_json: bool, first_run: 
     stack = Stack(
         settings,
         progress=say,
-        gateway=True,
+        gateway=not once,
         extra_environment={"APP_CONNECT_EXPORT_DIR": str(exports)},
     )
     try:
@@ -45,6 +45,7 @@ def run_stack(settings: StackSettings, *, once: bool, as_json: bool, first_run: 
                 return status
             say("")
             say(f"Prefect の画面: {stack.urls.prefect}")
+            say(f"ゲートウェイ（ほかのシステム用の API）: {settings.gateway_url}/api/docs")
             say("毎日 5:00（日本時間）に自動で処理します。終了するには Ctrl-C を押してください。")
             while True:
                 time.sleep(_CHECK_SECONDS)

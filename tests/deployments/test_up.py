@@ -108,6 +108,13 @@ def test_ctrl_c_stops_everything_it_started(environment: dict[str, str]) -> None
         url = f"http://127.0.0.1:{environment['APP_CONNECT_PREFECT_PORT']}"
         assert any(url in line for line in lines)
         assert httpx.get(f"{url}/api/health").json() is True
+        gateway = f"http://127.0.0.1:{environment['APP_CONNECT_GATEWAY_PORT']}"
+        assert httpx.get(f"{gateway}/health").json() == {
+            "status": "ok",
+            "database": True,
+            "prefect": True,
+            "worker": True,
+        }
         filters = {"deployments": {"tags": {"all_": ["app-connect"]}}}
         deployed = httpx.post(f"{url}/api/deployments/filter", json=filters).json()
         names = [sample.name for sample in sample_connections(URLS)]
