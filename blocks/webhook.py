@@ -15,6 +15,15 @@ class WebhookSettings(FormBlock):
     """How events for one connection prove where they come from.
 
     The block is saved under the name of the connection that an event starts.
+
+    Example:
+        Load the settings of the connection ``sample``:
+
+        ```python
+        from blocks.webhook import WebhookSettings
+
+        settings = await WebhookSettings.aload("sample")
+        ```
     """
 
     _block_type_name = "Webhook 受信設定"

@@ -76,9 +76,9 @@ def test_the_secrets_that_we_know_of_are_covered() -> None:
     }
     assert secret == {
         *(f"BugyoCredentials.{n}" for n in ("subscription_key", "fixed_token", "client_secret")),
-        *(f"BugyoCredentials.{n}" for n in ("access_token", "refresh_token")),
+        *(f"BugyoCredentials.{n}" for n in ("access_token", "refresh_token", "consent_verifier")),
         *(f"KintoneCredentials.{n}" for n in ("api_token", "client_secret")),
-        *(f"KintoneCredentials.{n}" for n in ("access_token", "refresh_token")),
+        *(f"KintoneCredentials.{n}" for n in ("access_token", "refresh_token", "consent_verifier")),
         "SmaregiCredentials.client_secret",
     }
 
