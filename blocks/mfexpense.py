@@ -28,6 +28,7 @@ class MfExpenseCredentials(OAuthBlock):
     _block_type_slug = "mfexpense-credentials"
     _description = "マネーフォワード クラウド経費の接続情報（アプリケーションと事業所）です。"
     _logo = "mfexpense"
+    _manual = "mfexpense"
     _grant_life: ClassVar[GrantLife] = GRANT_LIFE
 
     client_id: str = Field(

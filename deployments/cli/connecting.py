@@ -195,7 +195,8 @@ def log_in(name: str) -> int:
     """The code flow: show the address, wait for the browser, save the tokens in the block.
 
     The gateway takes the browser's answer where the callback URL is its own; otherwise this process
-    does, on loopback.
+    does, on loopback. A service that registers https addresses only may send the browser to a page
+    that does not open: the person pastes its address then.
 
     Returns:
         The exit status: 0 saved.
@@ -211,6 +212,8 @@ def log_in(name: str) -> int:
     here = where.hostname in ("127.0.0.1", "localhost")
     if where.path == consents.CALLBACK and (not here or where.port == StackSettings().gateway_port):
         asyncio.run(_by_gateway(credentials))
+    elif where.scheme == "https":
+        _paste(credentials)
     elif here:
         _listen(credentials, where.hostname or "", where.port or 80, where.path or "/")
     else:
@@ -243,6 +246,17 @@ def _listen(credentials: OAuthBlock, host: str, port: int, path: str) -> None:
         while not server.answer:
             server.handle_request()
         answer = server.answer
+    asyncio.run(_exchange_and_save(app, consent.code(answer), consent, credentials))
+
+
+def _paste(credentials: OAuthBlock) -> None:
+    app = oauth_client(credentials, Tools(Masker(), Vault(Store())))
+    consent = app.begin_consent()
+    _show(consent.service, app.authorization_url(consent))
+    typer.echo("許可すると、コールバックURLのページに移ります（開けなくても構いません）。")
+    # Not shown: the code is in it.
+    address = typer.prompt("そのページのアドレス欄のURLを貼り付けてください", hide_input=True)
+    answer = {k: v[0] for k, v in parse_qs(urlsplit(address.strip()).query).items()}
     asyncio.run(_exchange_and_save(app, consent.code(answer), consent, credentials))
 
 

@@ -169,8 +169,8 @@ def same_destination(db: Connection, connection: str, destination: str) -> None:
     if row[0] not in (None, destination):
         raise SettingsError(
             "AC-205",
-            f"接続「{connection}」の法人が、これまでと違います。"
-            "別の法人に連携するときは、新しい接続を作ります",
+            f"接続「{connection}」の法人（または伝票にまとめる単位）が、これまでと違います。"
+            "別の法人・別の単位で連携するときは、新しい接続を作ります",
         )
 
 

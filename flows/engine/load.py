@@ -59,15 +59,18 @@ async def load(run: RunContext) -> None:
 
 async def _vanish(run: RunContext, gone: Sequence[str]) -> None:
     """Documents whose source record is gone: reported, or taken back, as the connection says."""
-    if run.mode is Mode.FULL:
-        batch = await vanished.of_full_run(run)
-    else:
-        batch = await vanished.of_retries(run, [*dict.fromkeys([*gone, *run.nothing])])
-    if batch is None:
-        return
-    await run.store.do(documents.plan, run, batch, last=True)
-    await _send(run, batch)
-    await run.store.do(_record, run, batch)
+    full = run.mode is Mode.FULL
+    asked = [*dict.fromkeys([*gone, *run.nothing])]
+    found: list[Batch | None] = []
+    if full or vanished.whole_since(run) is not None:
+        found.append(await vanished.of_whole_run(run, leave=() if full else frozenset(asked)))
+    if not full:
+        found.append(await vanished.of_retries(run, asked))
+    for batch in found:
+        if batch is not None:
+            await run.store.do(documents.plan, run, batch, last=True)
+            await _send(run, batch)
+            await run.store.do(_record, run, batch)
 
 
 def _deferred(db: Connection, run: RunContext) -> int:

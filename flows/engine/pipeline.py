@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from datetime import date
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from blocks import Connection
 from connectors.kit import Masker
@@ -29,6 +30,19 @@ class Source(Protocol):
 
     def records(self, body: bytes) -> Iterable[tuple[str, Record]]:
         """The records of a staged page, each with its source key."""
+        ...
+
+
+@runtime_checkable
+class Recurring(Protocol):
+    """A source whose every run reads whole days again: a document that is gone is noticed there."""
+
+    def whole_since(self, window: Window) -> date | None:
+        """Every record from this day on is read; ``None`` = only those that are asked for."""
+        ...
+
+    async def gone(self, keys: Sequence[str]) -> set[str]:
+        """Which of these records are certainly gone: pages may shift while they are read."""
         ...
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import date
 
 from flows.engine import documents, staging
 from flows.engine.batch import Batch
 from flows.engine.context import RunContext
 from flows.engine.ledger import PENDING, POSTED, UNCLEAR, Known
 from flows.engine.model import Changed, Reject
+from flows.engine.pipeline import Recurring
 from flows.engine.transform import Prepared
 
 _CHUNK = 500
@@ -18,8 +20,22 @@ AT_MOST, AT_MOST_SHARE = 20, 0.1
 app that was emptied by mistake must not empty the books."""
 
 
-async def of_full_run(run: RunContext) -> Batch | None:
-    """Posted documents that a run over every record did not see; ``None`` = there are none."""
+def whole_since(run: RunContext) -> date | None:
+    """From which day on the run reads every record, if its source is `Recurring`."""
+    return run.source.whole_since(run.window) if isinstance(run.source, Recurring) else None
+
+
+async def of_whole_run(run: RunContext, leave: Collection[str] = ()) -> Batch | None:
+    """Posted documents that a run over every record (of a period) did not see.
+
+    Args:
+        run: The run at work.
+        leave: Records that are looked at elsewhere.
+
+    Returns:
+        What becomes of them; ``None`` = there are none.
+    """
+    since = whole_since(run)
     seen: set[str] = set()
     async for page in staging.pages(run.store, run.run_id, staging.RAW):
         seen.update(key for key, _ in run.source.records(page.body))
@@ -29,7 +45,18 @@ async def of_full_run(run: RunContext) -> Batch | None:
     while rows := await run.store.do(run.ledger.in_state, POSTED, _CHUNK, after):
         after = rows[-1].source_key
         posted += len(rows)
-        gone += [row for row in rows if row.source_key not in seen and row.acknowledged != ""]
+        gone += [
+            row
+            for row in rows
+            if row.source_key not in seen
+            and row.source_key not in leave
+            and row.acknowledged != ""
+            and (since is None or (row.day is not None and row.day >= since))
+        ]
+    if gone and isinstance(run.source, Recurring):
+        certain = await run.source.gone([row.source_key for row in gone])
+        certain.update(run.nothing)
+        gone = [row for row in gone if row.source_key in certain]
     return await _batch(run, gone, posted)
 
 
@@ -40,7 +67,7 @@ async def of_retries(run: RunContext, keys: Sequence[str]) -> Batch | None:
     """
     known = await run.store.do(run.ledger.documents, list(keys))
     gone = [row for row in known.values() if row.state == POSTED and row.acknowledged != ""]
-    batch = await _batch(run, gone, len(gone))
+    batch = await _batch(run, gone, None)
     waiting = sum(row.state in (PENDING, UNCLEAR) for row in known.values())
     if waiting:
         batch = batch or Batch(staging.ROWS, [])
@@ -48,11 +75,11 @@ async def of_retries(run: RunContext, keys: Sequence[str]) -> Batch | None:
     return batch
 
 
-async def _batch(run: RunContext, gone: Sequence[Known], posted: int) -> Batch | None:
+async def _batch(run: RunContext, gone: Sequence[Known], posted: int | None) -> Batch | None:
     if not gone:
         return None
     batch = Batch(staging.ROWS, [])
-    many = len(gone) > max(AT_MOST, posted * AT_MOST_SHARE) and run.mode is run.mode.FULL
+    many = posted is not None and len(gone) > max(AT_MOST, posted * AT_MOST_SHARE)
     if run.changed is Changed.REPORT or many:
         for row in gone:
             batch.observed[row.source_key] = ""

@@ -80,10 +80,15 @@ def reverse(slip: JournalSlip) -> JournalSlip:
 
 
 def _marked(description: str) -> str:
-    words = f"{_TAKEN_BACK}{description}"
-    while len(words.encode("cp932", "replace")) > _LONGEST:
+    return fitted(f"{_TAKEN_BACK}{description}")
+
+
+def fitted(words: str, tail: str = "") -> str:
+    """A 摘要 that is not too long: the end of long words is cut, ``tail`` never."""
+    tail = f" {tail}" if words and tail else tail
+    while words and len(f"{words}{tail}".encode("cp932", "replace")) > _LONGEST:
         words = words[:-1]
-    return words
+    return f"{words}{tail}"
 
 
 @dataclass(frozen=True)
