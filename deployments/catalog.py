@@ -87,6 +87,12 @@ def _is_credentials(kind: Any) -> bool:
     return kind.get_block_type_slug().endswith("-credentials")
 
 
+def screen_names() -> dict[str, str]:
+    """Name of every flow -> what a person calls it."""
+    found = {name: connector.pipeline.service for name, connector in connectors().items()}
+    return found | {each.flow.name: each.name for each in operations().values()}
+
+
 async def register_blocks() -> None:
     """Make the block types known to the Prefect server, so that their forms can be opened."""
     async with get_client() as client:

@@ -61,8 +61,10 @@ def _first_run(stack: Stack, *, as_json: bool, run: bool) -> int:
         deploy_operations,
         ensure_work_pool,
         register_blocks,
+        screen_names,
     )
     from deployments.cli.running import print_finished, print_overview, run_one_by_one
+    from deployments.frame import name_flows
     from deployments.samples import sample_connections
     from flows.engine.store import Store, migrate
 
@@ -78,6 +80,7 @@ def _first_run(stack: Stack, *, as_json: bool, run: bool) -> int:
         await deploy_operations()
 
     migrate(stack.urls.store)
+    name_flows(stack.settings.ui_dir, screen_names())
     asyncio.run(prepare())
     if not run:
         return 0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+from deployments.frame import install as install_frame
 from deployments.samples import emulated
 from deployments.stack.external import check_databases, note_places
 from deployments.stack.pages import publish
@@ -164,6 +165,7 @@ class Stack:
         server.wait_until(server_healthy(self.urls), seconds=START_SECONDS)
         # Not earlier: a server of another version empties the folder of its UI first.
         publish(settings.ui_dir)
+        install_frame(settings.ui_dir, settings.prefect_url)
         if worker is not None:
             self._progress("ワーカーを準備しています…")
             worker.wait_until(ready_file.exists, seconds=60)

@@ -1,0 +1,132 @@
+// The words around our screens in Japanese. Loaded by Prefect's UI; the dictionary is put in front
+// of this file by deployments/frame/__init__.py as `appConnectWords`.
+(() => {
+  "use strict";
+  const KEY = "app-connect-language";
+  const { words, patterns, names, generated } = appConnectWords;
+  const rules = patterns.map((rule) => ({ match: new RegExp(rule.match, "s"), ja: rule.ja }));
+  const madeUp = new RegExp(generated.match);
+  const MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec";
+  // What a person typed, what a program wrote, and code are never touched.
+  const KEEP =
+    "script, style, code, pre, textarea, .cm-editor, [contenteditable], [data-app-connect-keep]," +
+    " [role='log'], .prose";
+  const ATTRIBUTES = ["placeholder", "aria-label", "title", "alt"];
+
+  let language = "ja";
+  try {
+    language = localStorage.getItem(KEY) || "ja";
+  } catch {
+    // A browser that keeps nothing shows Japanese.
+  }
+
+  function month(name) {
+    return String(MONTHS.indexOf(name.slice(0, 3)) / 3 + 1).padStart(2, "0");
+  }
+
+  function clock(hour, minute, second, half) {
+    const full = (Number(hour) % 12) + (half === "PM" ? 12 : 0);
+    const time = `${String(full).padStart(2, "0")}:${minute}`;
+    return second === undefined ? time : `${time}:${second}`;
+  }
+
+  function fill(template, groups) {
+    const numbered = (list) => list.split(",").map((n) => (n === "0" ? undefined : groups[n]));
+    return template
+      .replace(/\{date:([\d,]+)\}/g, (_, list) => {
+        const [name, day, year] = numbered(list);
+        return `${year}/${month(name)}/${day.padStart(2, "0")}`;
+      })
+      .replace(/\{time:([\d,]+)\}/g, (_, list) => clock(...numbered(list)))
+      .replace(/\{word:(\d)\}/g, (_, n) => lookUp(groups[n]) ?? groups[n])
+      .replace(/\$(\d)/g, (_, n) => groups[n] ?? "");
+  }
+
+  function lookUp(text) {
+    if (Object.hasOwn(words, text)) return words[text];
+    if (Object.hasOwn(names, text)) return names[text];
+    for (const rule of rules) {
+      const groups = rule.match.exec(text);
+      if (groups !== null) return fill(rule.ja, groups);
+    }
+    return undefined;
+  }
+
+  function translated(text, element) {
+    const key = text.trim().replace(/\s+/g, " ");
+    if (!/[A-Za-z]/.test(key)) return undefined;
+    if (madeUp.test(key) && element.closest(`a[href*="${generated.link}"]`)) return generated.ja;
+    return lookUp(key);
+  }
+
+  function doText(node) {
+    const parent = node.parentElement;
+    if (parent === null || parent.closest(KEEP)) return;
+    const ja = translated(node.nodeValue, parent);
+    // Our own words are found by nobody: they hold no key of the dictionary.
+    if (ja !== undefined && ja !== node.nodeValue) node.nodeValue = ja;
+  }
+
+  function doAttributes(element) {
+    if (element.closest(KEEP)) return;
+    for (const name of ATTRIBUTES) {
+      const value = element.getAttribute(name);
+      if (!value) continue;
+      const ja = translated(value, element);
+      if (ja !== undefined && ja !== value) element.setAttribute(name, ja);
+    }
+  }
+
+  function doAll(root) {
+    if (root.nodeType === Node.TEXT_NODE) return doText(root);
+    if (root.nodeType !== Node.ELEMENT_NODE) return undefined;
+    const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT);
+    for (let node = root; node !== null; node = walker.nextNode()) {
+      if (node.nodeType === Node.TEXT_NODE) doText(node);
+      else doAttributes(node);
+    }
+    return undefined;
+  }
+
+  function addSwitch() {
+    const button = document.createElement("button");
+    button.id = "app-connect-language";
+    button.type = "button";
+    button.textContent = language === "ja" ? "English" : "日本語";
+    button.lang = language === "ja" ? "en" : "ja";
+    button.dataset.appConnectKeep = "";
+    button.style.cssText =
+      "position:fixed;right:12px;bottom:12px;z-index:40;padding:4px 10px;font:12px sans-serif;" +
+      "border:1px solid #9ca3af;border-radius:6px;background:#fff;color:#1f2937;opacity:.85";
+    button.addEventListener("click", () => {
+      localStorage.setItem(KEY, language === "ja" ? "en" : "ja");
+      location.reload();
+    });
+    document.body.append(button);
+  }
+
+  function begin() {
+    addSwitch();
+    if (language !== "ja") return;
+    document.documentElement.lang = "ja";
+    // Machine translation by the browser on top of this one would only spoil it.
+    document.documentElement.translate = false;
+    doAll(document.body);
+    new MutationObserver((changes) => {
+      for (const change of changes) {
+        if (change.type === "childList") change.addedNodes.forEach(doAll);
+        else if (change.type === "characterData") doText(change.target);
+        else doAttributes(change.target);
+      }
+    }).observe(document.body, {
+      subtree: true,
+      childList: true,
+      characterData: true,
+      attributes: true,
+      attributeFilter: ATTRIBUTES,
+    });
+  }
+
+  if (document.body) begin();
+  else addEventListener("DOMContentLoaded", begin);
+})();
