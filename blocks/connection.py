@@ -43,7 +43,7 @@ class Connection(FormBlock, ABC):
     )
     bugyo: BugyoCredentials = Field(
         title="奉行クラウド",
-        description="Blocks で先に作成した、奉行クラウドの接続情報を選びます。",
+        description="「接続情報・設定」で先に作成した、奉行クラウドの接続情報を選びます。",
     )
     schedule: str = Field(
         default=CRON_DAILY_0500,

@@ -128,14 +128,15 @@ def description(pipeline: Pipeline[Any], connection: str, schedule: str = CRON_D
 {block.get_description()}
 
 - **いつ**: {when}に自動で処理します。
-- **今すぐ実行**: Run → Quick run で、前回から変わったデータを連携します。\
+- **今すぐ実行**: 「実行」→「今すぐ実行」で、前回から変わったデータを連携します。\
 何度押しても二重に登録することはありません。
-- **条件を指定して実行**: Run → Custom run で、全件・1件・エラー明細のみ・確認のみを選べます。
-- **設定の変更**: Blocks の「{connection}」（{block.get_block_type_name()}）を開き、\
-Edit で変更します。スケジュールを変えたときは、そのあとに `app-connect deploy {connection}` を\
+- **条件を指定して実行**: 「実行」→「条件を指定して実行」で、\
+全件・1件・エラー明細のみ・確認のみを選べます。
+- **設定の変更**: 「接続情報・設定」の「{connection}」（{block.get_block_type_name()}）を開き、\
+「編集」で変更します。スケジュールを変えたときは、そのあとに `app-connect deploy {connection}` を\
 実行します。
-- **結果**: 処理の Artifacts に、結果・エラー明細・処理履歴があります。\
-この画面の Runs に終わった処理が見えないときは、絞り込みを All run states にします。
+- **結果**: 処理の「結果・明細」に、結果・エラー明細・処理履歴があります。\
+この画面の「処理履歴」に終わった処理が見えないときは、絞り込みを「すべての状態」にします。
 """
 
 

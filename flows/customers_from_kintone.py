@@ -150,7 +150,8 @@ class CustomersFromKintoneConnection(Connection):
     _manual = "kintone"
 
     kintone: KintoneCredentials = Field(
-        title="kintone", description="Blocks で先に作成した、kintone の接続情報を選びます。"
+        title="kintone",
+        description="「接続情報・設定」で先に作成した、kintone の接続情報を選びます。",
     )
     settings: CustomerSettings = Field(
         title="設定", description="連携するアプリと、項目の対応です。"
@@ -267,7 +268,7 @@ async def customers_from_kintone(
     """kintone の顧客アプリを、商奉行クラウドの得意先に連携します。
 
     Args:
-        connection: 接続（Blocks）の名前です。
+        connection: 接続（接続情報・設定）の名前です。
         mode: 差分は前回から変わったデータとエラー明細、全件はすべて、1件は1件だけ、
             エラー明細のみはエラー明細にあるデータだけを処理します。
         record_key: 「1件」のときの得意先コードです。

@@ -102,7 +102,8 @@ class SlipsFromKintoneConnection(Connection):
     _manual = "kintone-slips"
 
     kintone: KintoneCredentials = Field(
-        title="kintone", description="Blocks で先に作成した、kintone の接続情報を選びます。"
+        title="kintone",
+        description="「接続情報・設定」で先に作成した、kintone の接続情報を選びます。",
     )
     settings: KintoneSlipSettings = Field(
         title="設定", description="連携するアプリと、項目の対応です。"
@@ -183,7 +184,7 @@ async def slips_from_kintone(
     """kintone の伝票アプリを、勘定奉行クラウドの仕訳伝票に連携します。
 
     Args:
-        connection: 接続（Blocks）の名前です。
+        connection: 接続（接続情報・設定）の名前です。
         mode: 差分は前回から変わったデータとエラー明細、全件はすべて、1件は1件だけ、
             エラー明細のみはエラー明細にあるデータだけを処理します。
         record_key: 「1件」のときのレコード番号です。

@@ -181,7 +181,7 @@ def deploy(
 
 @app.command()
 def login(
-    credentials: Annotated[str, typer.Argument(help="奉行クラウド接続情報（Blocks）の名前です。")],
+    credentials: Annotated[str, typer.Argument(help="接続情報の名前です。")],
 ) -> None:
     """OBCiD でログインして「許可する」を押し、連携トークンを保存します。"""
     _client_environment()

@@ -209,7 +209,7 @@ def shown(missing: MissingCode) -> str:
 def remedy(connection: str) -> str:
     """What to do about codes that are missing, on the screen and in the terminal."""
     return (
-        f"Deployments の「コード変換表」→ Run → Custom run で、接続「{connection}」の"
+        f"「連携一覧」の「コード変換表」→「実行」→「条件を指定して実行」で、接続「{connection}」の"
         "「追加・変更」に奉行コードを入れる"
         f"（コマンドでは app-connect codes set {connection} …）"
         " → 手動実行する（止まっていたデータだけが登録されます）"

@@ -195,14 +195,14 @@ async def show_result(
             more = len(unmapped) - RESULT_ROWS
             lines += [
                 "",
-                f"ほか {more:,} 種類は、Artifacts の未対応のコード（unmapped）にあります。",
+                f"ほか {more:,} 種類は、「結果・明細」の未対応のコード（unmapped）にあります。",
             ]
     if rejected:
         lines += ["", "### エラー明細", "", "| 対象 | 理由 | 対処 |", "| --- | --- | --- |"]
         lines += [f"| {_cell(r.label)} | {_cell(r.reason)} | {_cell(r.remedy)} |" for r in rejected]
         if counts is not None and counts.rejected > len(rejected):
             more = counts.rejected - len(rejected)
-            lines += ["", f"ほか {more:,} 件は、Artifacts のエラー明細（rejects）にあります。"]
+            lines += ["", f"ほか {more:,} 件は、「結果・明細」のエラー明細（rejects）にあります。"]
     async with _tolerant("結果"):
         # A name that was typed wrongly may hold what a key must not.
         key = re.sub(r"[^a-z0-9-]+", "-", f"result-{connection}".lower())

@@ -61,7 +61,7 @@ async def review_unclear(
     Args:
         connection: 接続の名前です。
         decision: 「一覧を見る」で証憑番号を調べ、奉行クラウドで検索してから判断します。
-        records: 判断する伝票の「レコード」の番号か証憑番号です。Add item で1つずつ入れます。
+        records: 判断する伝票の「レコード」の番号か証憑番号です。「1件追加」で1つずつ入れます。
     """
     return await as_state(_review(connection.strip(), decision, split(records)))
 
@@ -94,7 +94,7 @@ async def _show(store: Store, connection: str) -> tuple[Result, str]:
         key=f"unclear-{connection}",
         description=f"要確認の伝票: {len(found):,} 件",
     )
-    return Result.SUCCESS, f"要確認の伝票: {len(found):,} 件（Artifacts に一覧があります）。"
+    return Result.SUCCESS, f"要確認の伝票: {len(found):,} 件（「結果・明細」に一覧があります）。"
 
 
 def table(found: Sequence[Unclear]) -> list[dict[str, str]]:
@@ -109,8 +109,8 @@ OPERATION = Operation(
 送ったあと、登録されているかどうかを確かめられなかった伝票（要確認）について、人が判断します。\
 判断するまで、その伝票がもう一度送られることはありません。
 
-- **1. 一覧を見る**: Run → Custom run で接続の名前を入れて実行します。Artifacts の一覧に、\
-証憑番号・金額・日付・理由があります。
+- **1. 一覧を見る**: 「実行」→「条件を指定して実行」で接続の名前を入れて実行します。\
+「結果・明細」の一覧に、証憑番号・金額・日付・理由があります。
 - **2. 奉行クラウドで検索する**: 証憑番号を条件に、仕訳伝票を検索します。
 - **3. 判断する**: 1枚だけ正しく登録されていれば「登録済みにする」、登録されていなければ\
 「もう一度送る」を選び、レコードの番号を入れて実行します。\

@@ -18,6 +18,9 @@ from deployments.stack.ports import free_port_variables
 from deployments.stack.processes import Child, Guard
 from deployments.stack.settings import child_environment
 
+AUTH = "keiri:himitsu-no-aikotoba-7"
+"""What the log-in page asks for."""
+
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 
 
@@ -73,7 +76,9 @@ def screen(session_dir: Path) -> Iterator[Screen]:
     child = Child(
         "app-connect up",
         [sys.executable, "-c", "from deployments.cli import main; main()", "up"],
-        child_environment({"APP_CONNECT_STATE_DIR": str(state), **ports}),
+        child_environment(
+            {"APP_CONNECT_STATE_DIR": str(state), "APP_CONNECT_API_AUTH": AUTH, **ports}
+        ),
         session_dir / "up.log",
         grace_seconds=40,
     )
@@ -81,7 +86,10 @@ def screen(session_dir: Path) -> Iterator[Screen]:
     try:
         child.wait_until(lambda: "Ctrl-C" in child.log.read_text("utf-8"), seconds=180)
         url = f"http://127.0.0.1:{ports['APP_CONNECT_PREFECT_PORT']}"
-        with httpx.Client(base_url=f"{url}/api/", timeout=30, trust_env=False) as api:
+        user, _, password = AUTH.partition(":")
+        with httpx.Client(
+            base_url=f"{url}/api/", auth=(user, password), timeout=30, trust_env=False
+        ) as api:
             yield Screen(url, api)
     finally:
         child.terminate()
@@ -90,8 +98,8 @@ def screen(session_dir: Path) -> Iterator[Screen]:
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
-    """A fresh browser page; its last sight is kept as ``last.png`` in the test's folder."""
+def page(screen: Screen, tmp_path: Path) -> Iterator[Page]:
+    """A fresh browser page of somebody who has logged in; its last sight is kept as ``last.png`` in the test's folder."""
     with sync_playwright() as player:
         # Chromium's sandbox refuses to run as root, which is what a container is.
         browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -100,6 +108,10 @@ def page(tmp_path: Path) -> Iterator[Page]:
         )
         context.set_default_timeout(30_000)
         page = context.new_page()
+        page.goto(f"{screen.url}/v2/login")
+        page.get_by_role("textbox").fill(AUTH)
+        page.get_by_role("button", name="ログイン").click()
+        page.wait_for_url("**/v2/dashboard*")
         yield page
         page.screenshot(path=tmp_path / "last.png", full_page=True)
         browser.close()

@@ -11,8 +11,8 @@ def quick_run(screen: Screen, page: Page) -> dict[str, str]:
     known = {run["id"] for run in screen.runs()}
     (deployment,) = [d for d in screen.find("deployments") if d["name"].endswith(" sample")]
     page.goto(f"{screen.url}/v2/deployments/deployment/{deployment['id']}")
-    page.get_by_role("button", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Quick run").click()
+    page.get_by_role("button", name="実行", exact=True).click()
+    page.get_by_role("menuitem", name="今すぐ実行").click()
     return screen.finished_run(known)
 
 
@@ -42,7 +42,7 @@ def test_the_form_of_a_connection_can_be_edited_without_losing_its_credentials(
     minutes = page.get_by_label("重複して読む時間（分）")
     expect(minutes).to_have_value("1")
     minutes.fill("2")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="保存").click()
     page.wait_for_url(f"**/blocks/block/{block['id']}")
     saved = screen.api.get(f"block_documents/{block['id']}").raise_for_status().json()
     assert saved["data"]["settings"]["overlap_minutes"] == 2
