@@ -99,7 +99,7 @@ def screen(session_dir: Path) -> Iterator[Screen]:
 
 @pytest.fixture
 def page(screen: Screen, tmp_path: Path) -> Iterator[Page]:
-    """A fresh browser page of somebody who has logged in; its last sight is kept as ``last.png`` in the test's folder."""
+    """A page of somebody who has logged in; its last sight is ``last.png`` in the test's folder."""
     with sync_playwright() as player:
         # Chromium's sandbox refuses to run as root, which is what a container is.
         browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

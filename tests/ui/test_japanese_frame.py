@@ -80,7 +80,8 @@ def pages(screen: Screen) -> dict[str, str]:
 def settled(page: Page) -> None:
     """Wait until the page has drawn itself and is not loading any more."""
     page.wait_for_load_state("networkidle")
-    page.wait_for_function("document.querySelectorAll('[data-slot=skeleton]').length === 0")
+    # Not `wait_for_function`: the page's own policy forbids it to evaluate text.
+    expect(page.locator("[data-slot=skeleton]")).to_have_count(0)
 
 
 def test_nothing_that_a_clerk_reads_is_english(screen: Screen, page: Page) -> None:
