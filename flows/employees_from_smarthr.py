@@ -160,7 +160,7 @@ class EmployeesFromSmartHRConnection(Connection):
 
     smarthr: SmartHRCredentials = Field(
         title="SmartHR の接続情報",
-        description="Blocks で先に作成した、SmartHR の接続情報を選びます。",
+        description="「接続情報・設定」で先に作成した、SmartHR の接続情報を選びます。",
     )
     settings: EmployeeSettings = Field(
         title="設定", description="連携する項目と、社員番号の書き方です。"
@@ -309,7 +309,7 @@ async def employees_from_smarthr(
     """SmartHR の従業員を、奉行クラウドの社員に連携します。
 
     Args:
-        connection: 接続（Blocks）の名前です。
+        connection: 接続（接続情報・設定）の名前です。
         mode: 差分は前回から変わった従業員とエラー明細、全件はすべて、1件は1人だけ、
             エラー明細のみはエラー明細にある従業員だけを処理します。
         record_key: 「1件」のときの社員番号です。

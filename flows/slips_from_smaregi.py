@@ -106,7 +106,8 @@ class SlipsFromSmaregiConnection(Connection):
     _manual = "smaregi"
 
     smaregi: SmaregiCredentials = Field(
-        title="スマレジ", description="Blocks で先に作成した、スマレジの接続情報を選びます。"
+        title="スマレジ",
+        description="「接続情報・設定」で先に作成した、スマレジの接続情報を選びます。",
     )
     settings: SmaregiSettings = Field(title="設定", description="開始日、勘定科目、伝票の形です。")
 
@@ -239,7 +240,7 @@ async def slips_from_smaregi(
     """スマレジの日次締めの売上を、店舗ごとに1日1枚、勘定奉行クラウドの仕訳伝票に連携します。
 
     Args:
-        connection: 接続（Blocks）の名前です。
+        connection: 接続（接続情報・設定）の名前です。
         mode: 差分は前回から変わったデータとエラー明細、全件は開始日からすべて、1件は1店舗の1日、
             エラー明細のみはエラー明細にあるデータだけを処理します。
         record_key: 「1件」のときの店舗IDと締め日です（例: 12:2026-11-20）。
