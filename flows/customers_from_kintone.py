@@ -185,9 +185,11 @@ class CustomerTransform:
                 text = clean_text(values[name], multiline=False)
                 values[name] = kana_full(to_cp932_twins(text))
         for name in self._codes:
-            values[name] = normalise_code(values[name], width=self._width)
+            # Clean ASCII has nothing to be repaired but its width.
+            if not (clean and self._width is None and values[name].isascii()):
+                values[name] = normalise_code(values[name], width=self._width)
         code = values["code"]
-        if not any(values.values()):
+        if not code and not any(values.values()):
             return Reject(source_key, "AC-808", label=f"レコード {source_key}")
         if values.get("billing_code") == "":
             values["billing_code"] = code

@@ -25,12 +25,13 @@ async def read(run: RunContext, stage: str, pages: list[Staged]) -> Batch:
         if entry is not None and _settled_already(run, batch, row, entry):
             continue
         batch.candidates.append(row)
-        batch.wanted.add(row[1])
-        batch.wanted.update([key for _, column in columns if (key := row[3][column])])
         if entry is not None and _was_posted(entry, row):
             batch.ours.add(row[1])
         if entry is not None and entry.state != POSTED:
             batch.tried.add(row[0])
+    batch.wanted.update([row[1] for row in batch.candidates])
+    for _, column in columns:
+        batch.wanted.update(filter(None, [row[3][column] for row in batch.candidates]))
     return batch
 
 
