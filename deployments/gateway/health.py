@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import PrefectHTTPStatusError
 
 from deployments.stack.settings import WORK_POOL
 from flows.engine.clock import now
@@ -60,10 +60,9 @@ async def _prefect() -> tuple[bool, bool]:
     """Whether Prefect answers, and whether a worker was seen lately."""
     try:
         async with asyncio.timeout(_PATIENCE), get_client() as client:
-            try:
-                workers = await client.read_workers_for_work_pool(WORK_POOL)
-            except ObjectNotFound:
-                return True, False
+            workers = await client.read_workers_for_work_pool(WORK_POOL)
+    except PrefectHTTPStatusError as error:
+        return error.response.status_code == 404, False  # no pool, so nobody ever worked on it
     except Exception:  # noqa: BLE001 (whatever it is, Prefect does not answer)
         return False, False
     beats = [each.last_heartbeat_time for each in workers if each.last_heartbeat_time is not None]
