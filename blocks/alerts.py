@@ -85,20 +85,51 @@ class MailAlert(FormBlock, NotificationBlock):
         Raises:
             NotificationError: it was not taken, in the words of ``AC-506``.
         """
+        try:
+            await self.deliver(self.message(subject or "App Connect", body))
+        except FaultError as error:
+            raise NotificationError(str(error)) from None
+
+    def message(self, subject: str, body: str, *, to: str | None = None) -> EmailMessage:
+        """A mail from this block's sender.
+
+        Args:
+            subject: One line; breaks become spaces.
+            body: Plain text.
+            to: Whom it goes to in place of the block's own addresses.
+        """
         message = EmailMessage()
-        message["Subject"] = " ".join((subject or "App Connect").split())
+        message["Subject"] = " ".join(subject.split())
         message["From"] = self.sender
-        message["To"] = ", ".join(self.to)
+        message["To"] = to or ", ".join(self.to)
         message["Date"] = formatdate(localtime=True)
         message["Message-ID"] = make_msgid(domain="app-connect.invalid")
         message.set_content(body)
+        return message
+
+    async def deliver(self, message: EmailMessage) -> None:
+        """Hand a mail to the server.
+
+        Raises:
+            FaultError: ``AC-506``, it was not taken; `Failure.REFUSED` = there is no such address,
+                and trying again would not help.
+        """
         try:
             await asyncio.to_thread(self._send, message)
         except (OSError, smtplib.SMTPException) as error:
             secret = self.password.get_secret_value() if self.password else ""
             said = Masker([secret]).mask(f"{type(error).__name__}: {error}")
-            failure = FaultError("AC-506", f"{self.host}:{self.port} {said}")
-            raise NotificationError(str(failure)) from None
+            nobody = isinstance(error, smtplib.SMTPRecipientsRefused) and all(
+                code >= 500 for code, _ in error.recipients.values()
+            )
+            failure = FaultError(
+                "AC-506",
+                f"{self.host}:{self.port} {said}",
+                failure=Failure.REFUSED if nobody else None,
+            )
+        else:
+            return
+        raise failure
 
     def _send(self, message: EmailMessage) -> None:
         context = trust_own(ssl.create_default_context())

@@ -85,7 +85,7 @@ def set_(
     block: MailAlert | WebhookAlert
     try:
         if channel == "mail":
-            block = _mail(email or [], smtp or "", sender, user, security, stdin=secret_stdin)
+            block = mail_block(email or [], smtp or "", sender, user, security, stdin=secret_stdin)
         else:
             url = _secret("WebhookのURL", stdin=secret_stdin)
             block = WebhookAlert(
@@ -165,7 +165,7 @@ def remove(channel: Annotated[str, typer.Argument(help="mail / slack / teams")])
     typer.echo(f"通知をやめました: {LABELS[name]}")
 
 
-def _mail(
+def mail_block(
     to: list[str],
     smtp: str,
     sender: str | None,
@@ -174,6 +174,11 @@ def _mail(
     *,
     stdin: bool,
 ) -> MailAlert:
+    """The mail block that the options describe; a password is asked for when there is a user.
+
+    Raises:
+        typer.BadParameter: an option is not acceptable.
+    """
     from pydantic import SecretStr
 
     from blocks.alerts import MailAlert, Security

@@ -15,6 +15,7 @@ import typer
 
 from deployments.cli.alerts import alerts
 from deployments.cli.codes import codes
+from deployments.cli.inquiry import inquiry
 from deployments.cli.keys import key
 from deployments.cli.licence import licence
 from deployments.stack.settings import StackError, StackSettings
@@ -33,6 +34,7 @@ bugyo = typer.Typer(help="奉行クラウドについて調べます。", no_arg
 app.add_typer(bugyo, name="bugyo")
 app.add_typer(alerts, name="alerts")
 app.add_typer(codes, name="codes")
+app.add_typer(inquiry, name="inquiry")
 app.add_typer(key, name="key")
 app.add_typer(licence, name="licence")
 

@@ -4,6 +4,7 @@ from alembic import context
 from sqlmodel import SQLModel
 
 import flows.engine.store.gateway_tables
+import flows.engine.store.inquiry_tables
 import flows.engine.store.tables  # noqa: F401  (fills the metadata, for autogenerate)
 
 connection = context.config.attributes["connection"]
