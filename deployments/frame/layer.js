@@ -3,7 +3,7 @@
 (() => {
   "use strict";
   const KEY = "app-connect-language";
-  const { words, patterns, names, generated } = appConnectWords;
+  const { words, patterns, names, generated, hidden } = appConnectWords;
   const rules = patterns.map((rule) => ({ match: new RegExp(rule.match, "s"), ja: rule.ja }));
   const madeUp = new RegExp(generated.match);
   const MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec";
@@ -62,13 +62,16 @@
   function doText(node) {
     const parent = node.parentElement;
     if (parent === null || parent.closest(KEEP)) return;
+    const entry = hidden.words.includes(node.nodeValue) && parent.closest(hidden.within);
+    if (entry) entry.style.display = "none";
+    if (language !== "ja") return;
     const ja = translated(node.nodeValue, parent);
     // Our own words are found by nobody: they hold no key of the dictionary.
     if (ja !== undefined && ja !== node.nodeValue) node.nodeValue = ja;
   }
 
   function doAttributes(element) {
-    if (element.closest(KEEP)) return;
+    if (language !== "ja" || element.closest(KEEP)) return;
     for (const name of ATTRIBUTES) {
       const value = element.getAttribute(name);
       if (!value) continue;
@@ -107,10 +110,11 @@
 
   function begin() {
     addSwitch();
-    if (language !== "ja") return;
-    document.documentElement.lang = "ja";
-    // Machine translation by the browser on top of this one would only spoil it.
-    document.documentElement.translate = false;
+    if (language === "ja") {
+      document.documentElement.lang = "ja";
+      // Machine translation by the browser on top of this one would only spoil it.
+      document.documentElement.translate = false;
+    }
     doAll(document.body);
     new MutationObserver((changes) => {
       for (const change of changes) {
