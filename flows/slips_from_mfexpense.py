@@ -112,7 +112,7 @@ class SlipsFromMfExpenseConnection(Connection):
 
     mfexpense: MfExpenseCredentials = Field(
         title="マネーフォワード クラウド経費",
-        description="Blocks で先に作成した、クラウド経費の接続情報を選びます。",
+        description="「接続情報・設定」で先に作成した、クラウド経費の接続情報を選びます。",
     )
     settings: ExpenseSlipSettings = Field(
         title="設定", description="連携する仕訳と、その読み方です。"
@@ -297,7 +297,7 @@ async def slips_from_mfexpense(
     """マネーフォワード クラウド経費の仕訳を、勘定奉行クラウドの仕訳伝票に連携します。
 
     Args:
-        connection: 接続（Blocks）の名前です。
+        connection: 接続（接続情報・設定）の名前です。
         mode: 差分はさかのぼって読む月数の仕訳とエラー明細、全件は連携を始める計上日からのすべて、
             1件は1件だけ、エラー明細のみはエラー明細にあるデータだけを処理します。
         record_key: 「1件」のときの経費明細（または経費申請）のIDです。
