@@ -27,7 +27,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.states import Cancelled, Completed, Crashed, Failed
+from prefect.states import Cancelled, Completed, Crashed, Failed, Scheduled
 
 from connectors.kit import AppConnectError
 from flows.engine import history
@@ -129,6 +129,8 @@ def _state_for(run: FlowRun, ended: Mapping[UUID, RunRow]) -> State[None] | None
     gone = _gone(run.infrastructure_pid or "")
     if run.state is not None and run.state.type is StateType.CANCELLING:
         return Cancelled(message=row.message if row else LOST) if gone else None
+    if row is not None and row.result == Result.POSTPONED:
+        return _again(run) if gone and not crashed else None
     if row is None or row.result is None:
         return Crashed(message=LOST) if gone and not crashed else None
     waited = row.ended_at is not None and datetime.now(UTC) - row.ended_at > GRACE
@@ -142,6 +144,17 @@ def _state_for(run: FlowRun, ended: Mapping[UUID, RunRow]) -> State[None] | None
     # Prefect's words are about signals and exit codes; ours say what is safe and what to do.
     said = run.state.message if run.state is not None else None
     return None if said == row.message else Crashed(message=row.message)
+
+
+def _again(run: FlowRun) -> State[None] | None:
+    """A run that was put off and could not tell Prefect: it is run again, and looks by itself.
+
+    One that is just being taken up by a worker still names its process of last time.
+    """
+    since = run.state.timestamp if run.state is not None else None
+    if since is None or datetime.now(UTC) - since < GRACE:
+        return None
+    return Scheduled(scheduled_time=datetime.now(UTC))
 
 
 def _gone(where: str) -> bool:

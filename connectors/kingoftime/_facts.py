@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import time, timedelta
 
-from connectors.kit import ClosedHours, RateLimit, ServiceProfile
+from connectors.kit import ClosedHours, Quota, RateLimit, ServiceProfile
 
 BASE_URL = "https://api.kingtime.jp"
 ROOT = "/v1.0"
@@ -25,8 +25,7 @@ THROTTLED_CODES = frozenset({"303"})
 """Flat body ``{"code": "303", "message": "Too Many Requests"}`` [3rd]."""
 
 REQUESTS, PERIOD = 500, timedelta(minutes=5)
-"""Requests that one period allows [3rd]. Three years of days are 18 requests, so no pace is kept;
-a company that exceeds it with other programs is answered `THROTTLED_CODES`."""
+"""Requests that one period allows [3rd], of all programs together."""
 
 LOGIN_CODES = frozenset({"111"})
 """``Bad Authentication.``"""
@@ -36,7 +35,7 @@ PAST_YEARS, FUTURE_YEARS = 3, 1
 
 PROFILE = ServiceProfile(
     name="KING OF TIME",
-    limit=RateLimit(concurrency=1),
+    limit=RateLimit(concurrency=1, quotas=(Quota(REQUESTS, PERIOD.total_seconds()),)),
     hosts=("api.kingtime.jp",),
     closed=CLOSED_HOURS,
 )

@@ -20,7 +20,7 @@ from deployments.cli.keys import key
 from deployments.cli.licence import licence
 from deployments.stack.settings import StackError, StackSettings
 
-EXIT = {"SUCCESS": 0, "スキップ": 0, "一部エラー": 3, "ERROR": 1}
+EXIT = {"SUCCESS": 0, "スキップ": 0, "一部エラー": 3, "待機中": 4, "ERROR": 1}
 """Exit status by result."""
 
 app = typer.Typer(

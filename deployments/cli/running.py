@@ -23,6 +23,7 @@ from rich.text import Text
 from connectors.kit import SettingsError
 from deployments.cli.app import EXIT
 from deployments.cli.books import STYLES, table
+from flows.engine.model import Result
 from flows.engine.report import HISTORY_COLUMNS, history_line
 from flows.engine.store import RunRow, Store
 
@@ -93,7 +94,7 @@ async def start(
 async def wait(
     client: PrefectClient, flow_run_id: UUID, *, show: Progress | None = None
 ) -> Finished:
-    """Wait until the run has ended, showing how far it is."""
+    """Wait until the run has ended, or is put off to a later hour, showing how far it is."""
     began = time.monotonic()
     store = Store()
     bar = show.add_task("準備中", total=None) if show else None
@@ -108,7 +109,10 @@ async def wait(
                 completed=done or None,
                 total=row.extracted or None,
             )
-        if run.state is not None and run.state.is_final():
+        put_off = row is not None and row.result == Result.POSTPONED
+        if run.state is not None and (
+            run.state.is_final() or (run.state.is_scheduled() and put_off)
+        ):
             return Finished(flow_run_id, run.state, row, time.monotonic() - began)
         await asyncio.sleep(_POLL_SECONDS)
 
@@ -141,7 +145,8 @@ def print_finished(finished: Finished, *, as_json: bool) -> int:
                 f"app-connect rejects {finished.row.connection}",
                 soft_wrap=True,
             )
-    if finished.state.message and (finished.row is None or finished.result == "ERROR"):
+    told = (Result.ERROR, Result.POSTPONED)
+    if finished.state.message and (finished.row is None or finished.result in told):
         typer.echo(finished.state.message, err=True)
     if as_json:
         typer.echo(json.dumps(finished.as_dict(), ensure_ascii=False))

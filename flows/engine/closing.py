@@ -14,7 +14,8 @@ from flows.engine.clock import now
 from flows.engine.context import RunContext
 from flows.engine.ledger import PENDING, POSTED, REJECTED, UNCLEAR, UNSENT, Ledger, reversal_entity
 from flows.engine.model import Counts, Mode, Result
-from flows.engine.pipeline import Pipeline
+from flows.engine.pipeline import Pipeline, Remarks
+from flows.engine.postponing import Postponement
 from flows.engine.store import RunRow, Store
 
 _COUNTS = text(
@@ -29,9 +30,14 @@ def preview_prefix(row: RunRow) -> str:
 
 
 def ending_words(run: RunContext, row: RunRow) -> str:
-    """What is said about a run that came to its end: its counts, and the codes that it lacked."""
-    words = preview_prefix(row) + run.counts.sentence()
-    return f"{words} / {unmapped}" if (unmapped := run.unmapped.sentence()) else words
+    """What is said about a run that came to its end.
+
+    Its counts, the codes that it lacked, and what the source left out.
+    """
+    said = [preview_prefix(row) + run.counts.sentence(), run.unmapped.sentence()]
+    if isinstance(run.source, Remarks):
+        said += run.source.remarks()
+    return " / ".join(each for each in said if each)
 
 
 def close(db: Any, run: RunContext, row: RunRow) -> tuple[Result, Counts]:
@@ -122,21 +128,27 @@ def from_ledger(db: Any, ledger: Ledger, run_id: UUID, counts: Counts) -> None:
 
 
 def close_with_error(
-    db: Any, row: RunRow, pipeline: Pipeline[Any], result: Result, error: AppConnectError
+    db: Any,
+    row: RunRow,
+    pipeline: Pipeline[Any],
+    result: Result,
+    error: AppConnectError,
+    later: Postponement | None = None,
 ) -> Counts:
-    """Write that an error ended the run, and tell ``error`` what is safe.
+    """Write that an error ended the run, or put it off, and tell ``error`` what is safe.
 
     Returns:
         The counts as the books know them.
     """
     saved = db.execute(_COUNTS, {"id": row.id}).one()
     counts = Counts(*saved)
-    if result is Result.ERROR:
+    if result is not Result.SKIPPED:
         if not row.dry_run:
             from_ledger(db, Ledger(row.connection, pipeline.entity), row.id, counts)
         error.safe = _what_is_safe(counts, error)
+    message = later.message(error) if later else str(error)
     history.close_run(
-        db, row.id, result=result, counts=counts, message=str(error), error=error.as_dict()
+        db, row.id, result=result, counts=counts, message=message, error=error.as_dict()
     )
     return counts
 

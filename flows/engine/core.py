@@ -34,6 +34,7 @@ from flows.engine.missed import Newer, make_way, not_needed
 from flows.engine.model import Counts, Mode, Result, RunHandle, Trigger, Window
 from flows.engine.opening import load_connection, secrets_of
 from flows.engine.pipeline import Pipeline, Tools
+from flows.engine.postponing import Postponement, postponement
 from flows.engine.settling import settle
 from flows.engine.store import RunRow, Store
 from flows.engine.tokens import Vault
@@ -57,6 +58,8 @@ class Order:
         started_at: Its business date is that of this moment, however long it takes.
         deadline: After how long it ends, whatever happens; ``None`` = no limit.
         scheduled_for: Of a scheduled run: the time that it is meant for.
+        attempt: Which time it is at work, from 1; see `flows.engine.postponing`.
+        postponable: Whether somebody runs it again when it is put off.
     """
 
     run_id: UUID
@@ -69,6 +72,8 @@ class Order:
     deadline: timedelta | None = None
     record_keys: tuple[str, ...] = ()
     scheduled_for: datetime | None = None
+    attempt: int = 1
+    postponable: bool = False
 
 
 class Surface(Protocol):
@@ -97,6 +102,7 @@ class Ending:
         counts: ``None`` = not known.
         planned: The preview of a dry run.
         unmapped: What コード変換表 lacks.
+        postponed: When it is to be run again (`Result.POSTPONED`).
     """
 
     result: Result
@@ -106,6 +112,7 @@ class Ending:
     error: AppConnectError | None = None
     planned: list[Planned] = field(default_factory=list)
     unmapped: Unmapped = field(default_factory=Unmapped)
+    postponed: Postponement | None = None
 
 
 async def execute(
@@ -152,7 +159,7 @@ async def execute(
             close_cancelled(store, row)
         raise
     problem.mask(masker.mask)
-    return await _end_with_error(store, row, pipeline, problem)
+    return await _end_with_error(store, row, pipeline, problem, order)
 
 
 def unexpected(error: Exception, masker: Masker, log: Callable[..., None]) -> FaultError:
@@ -226,7 +233,7 @@ async def _run(
                 destination=block.destination(),
             )
             await store.do(staging.purge, row.connection, keep=row.id)
-            _resume(run, row)
+            _resume(run, row, order)
             if not run.dry_run:
                 await settle(run)
             run.window = await window_of(run, block, order.record_key, order.record_keys)
@@ -256,9 +263,11 @@ def _close_held(db: Any, run: RunContext, row: RunRow) -> tuple[Result, Counts]:
     return close(db, run, row)
 
 
-def _resume(run: RunContext, row: RunRow) -> None:
+def _resume(run: RunContext, row: RunRow, order: Order) -> None:
+    # Another run may have taken the staged pages away meanwhile: what this one posted before is
+    # still its own, and must not count as 変更なし when it is read again.
+    run.resumed = bool(row.position) or order.attempt > 1
     if row.position:
-        run.resumed = True
         run.position = dict(row.position)
         run.nothing = list(run.position.get("nothing", ()))
         run.counts = Counts(
@@ -305,13 +314,18 @@ async def _end_with_error(
     row: RunRow | None,
     pipeline: Pipeline[Any],
     error: AppConnectError,
+    order: Order,
 ) -> Ending:
     """Close the run with an error: what happened, what is safe, what next."""
     skipped = isinstance(error, WaitError) and error.code in SKIPS and row is not None
-    result = Result.SKIPPED if skipped else Result.ERROR
+    later = None
+    if order.postponable and row is not None:
+        later = postponement(error, order.attempt)
+    result = Result.SKIPPED if skipped else Result.POSTPONED if later else Result.ERROR
     counts: Counts | None = None
     if store is not None and row is not None:
         # Without the books nothing is known about what was posted, so nothing is said about it.
         with contextlib.suppress(AppConnectError):
-            counts = await store.do(close_with_error, row, pipeline, result, error)
-    return Ending(result, str(error), row, counts, error)
+            counts = await store.do(close_with_error, row, pipeline, result, error, later)
+    message = later.message(error) if later else str(error)
+    return Ending(result, message, row, counts, error, postponed=later)

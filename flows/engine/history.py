@@ -31,6 +31,12 @@ _LAPSED = text(
     "ELSE r.started_at < clock_timestamp() - make_interval(secs => :patience) END "
     "FOR UPDATE OF c SKIP LOCKED"
 )
+_FORGOTTEN = text(
+    "SELECT id, started_at FROM run WHERE result = '待機中' "
+    "AND ended_at < clock_timestamp() - interval '24 hours' FOR UPDATE SKIP LOCKED"
+)
+"""Put off and not run again: cancelled meanwhile, or its deployment is gone."""
+
 _EVICT = text(
     "UPDATE connection SET lease_owner = NULL, lease_expires = NULL, fence = fence + 1 "
     "WHERE name = :connection AND lease_owner = :run"
@@ -89,6 +95,8 @@ def open_run(
         )
         session.add(row)
     else:
+        if row.result == Result.POSTPONED:
+            row.started_at = started_at  # it works from now on; the hours between were no work
         row.ended_at = row.result = row.error = None
     return row
 
@@ -138,6 +146,9 @@ def mark_lapsed(db: Connection) -> list[UUID]:
             .where(col(RunRow.id) == run, col(RunRow.result).is_(None))
             .values(**_interruption(started_at))
         )
+    for run, started_at in db.execute(_FORGOTTEN).all():
+        closed = _interruption(started_at)
+        db.execute(update(RunRow).where(col(RunRow.id) == run).values(**closed))
     return [row[0] for row in found]
 
 

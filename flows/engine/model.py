@@ -34,12 +34,14 @@ class Trigger(enum.StrEnum):
 
 
 class Result(enum.StrEnum):
-    """結果 of a run that has ended."""
+    """結果 of a run that has ended, for now (`POSTPONED`) or for good."""
 
     SUCCESS = "SUCCESS"
     PARTIAL = "一部エラー"
     ERROR = "ERROR"
     SKIPPED = "スキップ"
+    POSTPONED = "待機中"
+    """The service is closed at this hour: the run goes on by itself later."""
 
 
 class RunHandle(BaseModel):

@@ -46,6 +46,15 @@ class Recurring(Protocol):
         ...
 
 
+@runtime_checkable
+class Remarks(Protocol):
+    """A source that has something to say about what it left out, e.g. months not yet closed."""
+
+    def remarks(self) -> Sequence[str]:
+        """Short sentences for the message of the run, when all has been read."""
+        ...
+
+
 class Transformer(Protocol):
     """Turns one source record into one row. Pure: no I/O, no clock, no state between records.
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, NoReturn, cast
+from uuid import UUID
 
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
+from prefect.exceptions import Pause
 from prefect.logging import get_run_logger
-from prefect.states import Completed, Failed
+from prefect.states import Completed, Failed, Scheduled
 
 from blocks import Connection, OAuthBlock
 from connectors.kit import AppConnectError, SettingsError
@@ -28,6 +31,7 @@ from flows.engine.due import newer_due
 from flows.engine.model import Mode, Result, RunHandle, Trigger
 from flows.engine.opening import load_connection
 from flows.engine.pipeline import Pipeline
+from flows.engine.postponing import Postponement
 from flows.engine.signals import drained_by_sigterm
 from flows.engine.store import Store
 from flows.engine.tokens import grant_notice
@@ -162,6 +166,9 @@ async def run_connector(
         record_keys=tuple(key for each in record_keys if (key := each.strip())),
         deadline=run_limit(),
         scheduled_for=flow_run.expected_start_time if scheduled else None,
+        attempt=max(1, flow_run.run_count),
+        # Without a deployment no worker would take it up again.
+        postponable=flow_run.deployment_id is not None,
     )
     brake = Brake()
     opened: list[Connection] = []
@@ -187,11 +194,25 @@ async def run_connector(
                 await _show(pipeline, ending)
         else:
             await _show_error(pipeline, connection, ending)
+    if ending.postponed is not None:
+        await _put_off(flow_run.id, ending.postponed, ending.message)
     if ending.error is None or ending.result is Result.SKIPPED:
         return Completed(name=ending.result, message=ending.message)
     link = error_link(ending.error.code)
     words = f"{ending.message} 詳しくは {link}" if link else ending.message
     return Failed(name=ending.result, message=words)
+
+
+async def _put_off(flow_run: UUID, later: Postponement, message: str) -> NoReturn:
+    """Leave the run to whoever is free when the service is open; its slot is free at once.
+
+    Raises:
+        Pause: always: Prefect's word for a process that ends and a run that does not.
+    """
+    state: State[None] = Scheduled(scheduled_time=later.at, name=later.name, message=message)
+    async with get_client() as client:
+        await client.set_flow_run_state(flow_run, state)
+    raise Pause(state=state)
 
 
 async def grant_notices(connections: Sequence[Connection]) -> list[str]:
