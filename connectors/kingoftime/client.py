@@ -195,9 +195,9 @@ class KingOfTimeClient:
         found: list[dict[str, Any]] = []
         for day in self._list(answer):
             workings = day.get("dailyWorkings", [])
-            if not isinstance(workings, list):
+            if not (isinstance(workings, list) and isinstance(day.get("date"), str)):
                 raise self._unreadable(answer)
-            found += [{"date": day.get("date"), **each} for each in workings]
+            found += [{**each, "date": day["date"]} for each in workings]
         return found
 
     async def _get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
