@@ -17,13 +17,14 @@ from prefect import State, flow
 from pydantic import Field, ValidationError, model_validator
 
 from blocks import NEEDED, Connection, FormModel, KingOfTimeCredentials
-from connectors.bugyo import resource, row_validator
+from connectors.bugyo import master_operations, resource, row_validator
 from connectors.kingoftime import DailyWorking, MonthlyWorking
 from connectors.kingoftime.items import DAILY, MONTHLY, WorkItem, terms, unit_of, value_of
 from connectors.kit.text import normalise_code
 from flows.engine import ModeName, Pipeline, Reject, Row, Tools, run_connector, run_name
 from flows.engine.clock import business_date, now
 from flows.engine.codes import CodeBook, CodeKind, CodeReader, CodeUse
+from flows.parts.bugyo_codes import code_operations
 from flows.parts.kingoftime import KingOfTimeSource, add_months, open_kingoftime
 from flows.parts.masters import open_masters
 
@@ -317,7 +318,7 @@ PIPELINE = Pipeline(
     transformer=lambda connection, book: AttendanceTransform(connection.settings, book),
     references={},
     overlap_seconds=lambda _: 0.0,
-    operations=("SearchTenant", "ExportAttendance", "ImportAttendance", "ExportEmployee"),
+    operations=(*master_operations("attendance"), *code_operations((CODES.kind,))),
     codes=(CODES,),
 )
 

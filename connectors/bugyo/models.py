@@ -86,6 +86,19 @@ class Attendance(TypedDict, total=False):
     updated_at: str
 
 
+class AttendanceDay(TypedDict, total=False):
+    """日別勤怠 of one 社員 on one day (``YYYY/MM/DD``). Times as in `Attendance`."""
+
+    employee: Required[str]
+    date: Required[str]
+    late_early_time: str
+    work_time: str
+    scheduled_time: str
+    overtime_time: str
+    late_night_time: str
+    updated_at: str
+
+
 class Department(TypedDict, total=False):
     """部門; it can be used until ``valid_until`` (``YYYY/MM/DD``, empty = no end)."""
 

@@ -12,6 +12,7 @@ import pytest
 from connectors.bugyo import (
     AccountItem,
     Attendance,
+    AttendanceDay,
     BusinessPartner,
     Customer,
     Department,
@@ -40,6 +41,7 @@ TYPES: dict[str, Any] = {
     "customer": Customer,
     "employee": Employee,
     "attendance": Attendance,
+    "attendance_day": AttendanceDay,
     "department": Department,
     "account_item": AccountItem,
     "sub_account_item": SubAccountItem,
