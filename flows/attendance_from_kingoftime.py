@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from prefect import State, flow
 from pydantic import Field, ValidationError, model_validator
 
-from blocks import NEEDED, Connection, FormModel, KingOfTimeCredentials
+from blocks import NEEDED, Connection, KingOfTimeCredentials
 from connectors.bugyo import master_operations, resource, row_validator
 from connectors.kingoftime import DailyWorking, MonthlyWorking
 from connectors.kingoftime.items import DAILY, MONTHLY, WorkItem, terms, unit_of, value_of
@@ -26,7 +26,7 @@ from flows.engine.clock import business_date, now
 from flows.engine.codes import CodeBook, CodeKind, CodeReader, CodeUse
 from flows.parts.bugyo_codes import code_operations
 from flows.parts.kingoftime import KingOfTimeSource, add_months, open_kingoftime
-from flows.parts.masters import open_masters
+from flows.parts.reception_file import DeliverySettings, open_people_sink
 
 CODES = CodeUse(CodeKind.EMPLOYEE, "従業員コード")
 _ROUNDING = {"四捨五入": ROUND_HALF_UP, "切り捨て": ROUND_DOWN, "切り上げ": ROUND_UP}
@@ -38,7 +38,7 @@ def _item(default: str, title: str, words: str = "") -> Any:
     return Field(default=default, title=f"{title} ←", description=f"{words}空欄なら連携しません。")
 
 
-class AttendanceSettings(FormModel):
+class AttendanceSettings(DeliverySettings):
     """設定: what is read, how it is written, which item goes to which."""
 
     target: Literal["月次", "日次"] = Field(
@@ -312,8 +312,8 @@ PIPELINE = Pipeline(
     key_label="社員番号/年月",
     connection_type=AttendanceFromKingOfTimeConnection,
     open_source=_source,
-    open_sink=lambda connection, tools: open_masters(
-        connection.bugyo, tools, connection.settings.resource
+    open_sink=lambda connection, tools: open_people_sink(
+        connection, tools, connection.settings.resource
     ),
     transformer=lambda connection, book: AttendanceTransform(connection.settings, book),
     references={},

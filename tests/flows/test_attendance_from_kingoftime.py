@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -21,6 +22,7 @@ from connectors.bugyo.emulator import (
 )
 from connectors.kingoftime.emulator import KingOfTimeEmulator
 from connectors.kit.emulator import serve
+from deployments.licensing import issue_sample
 from flows import attendance_from_kingoftime as module
 from flows.attendance_from_kingoftime import (
     CODES,
@@ -32,7 +34,7 @@ from flows.attendance_from_kingoftime import (
     decimal_hours,
     hours_and_minutes,
 )
-from flows.engine import code_table
+from flows.engine import code_table, rejects
 from flows.engine.codes import EMPTY_BOOK, CodeBook
 from flows.engine.core import Ending, Order, execute
 from flows.engine.model import Mode, Reject, Row, Trigger
@@ -96,7 +98,7 @@ class Company:
     def connection(self) -> AttendanceFromKingOfTimeConnection:
         kot, bugyo = self.urls
         return AttendanceFromKingOfTimeConnection(
-            registration_number="AC-0000-0007",
+            registration_number="AC-0000-0001",
             phone="03-0000-0000",
             bugyo=BugyoCredentials(
                 environment="URLを指定",
@@ -136,8 +138,6 @@ class Company:
 
     def rejects(self) -> dict[str, str]:
         with Store(self.database).begin() as db:
-            from flows.engine import rejects
-
             return {each.source_key: each.code for each in rejects.listed(db, self.name)}
 
 
@@ -145,6 +145,7 @@ class Company:
 def books(postgres: Any) -> str:
     url: str = postgres.fresh_database()
     migrate(url)
+    issue_sample(Store(url))
     return url
 
 
@@ -264,9 +265,9 @@ async def test_a_bad_row_does_not_hold_up_the_others(company: Company) -> None:
         "102/2026-10": "AC-807",
         f"{'d' * 64}/2026-10": "AC-843",
     }
-    assert "従業員コード 000103" in " ".join(str(c) for c in first.unmapped.codes) or first.unmapped
+    assert "000103" in str(first.unmapped.codes)
     # One is hired, one gets another number by コード変換表, one has its closing taken back.
-    entry = code_table.Entry(*CODES_KEY, "000103", "", "009103")
+    entry = code_table.Entry(CODES.kind.value, CODES.source, "000103", "", "009103")
     with Store(company.database).begin() as db:
         code_table.put(db, company.name, [entry])
     company.hire("009103")
@@ -284,7 +285,23 @@ async def test_a_bad_row_does_not_hold_up_the_others(company: Company) -> None:
     assert company.rejects() == {}
 
 
-CODES_KEY = (CODES.kind.value, CODES.source)
+def files(folder: Path) -> list[str]:
+    return [each.read_bytes().decode("cp932") for each in folder.glob("*.csv")]
+
+
+async def test_a_file_instead_of_the_api(company: Company, tmp_path: Path) -> None:
+    company.settings = {"delivery": "受入ファイル", "folder": str(tmp_path)}
+    company.month("2026-10", "101", "103")  # nobody can tell who is registered: all are believed
+    assert counts(await company.run()) == (2, 2, 0, 0, 0)
+    (first,) = files(tmp_path)
+    lines = first.splitlines()
+    assert [("000101" in line, "218:45" in line) for line in lines[1:]] == [
+        (True, True),
+        (False, True),
+    ]
+    assert counts(await company.run()) == (2, 0, 0, 2, 0)
+    assert len(files(tmp_path)) == 1
+    assert company.imports() == 0
 
 
 async def test_one_employee_and_everything(company: Company) -> None:
