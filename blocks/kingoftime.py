@@ -24,6 +24,7 @@ class KingOfTimeCredentials(FormBlock):
     _block_type_slug = "kingoftime-credentials"
     _description = "KING OF TIME の接続情報（アクセストークン）です。"
     _logo = "kingoftime"
+    _manual = "kingoftime"
 
     access_token: SecretStr = Field(
         title="アクセストークン",

@@ -276,11 +276,16 @@ class KingOfTimeEmulator(Emulator):
         return JSONResponse({"now": self.clock().isoformat()})
 
     async def _set(self, request: Request) -> Response:
-        """Any of ``shape``, ``closed_code``, ``limit``, ``allowed_ips``."""
+        """Any of ``shape``, ``closed_code``, ``limit``, ``allowed_ips``, ``closed`` (yes or no)."""
         for name, value in (await request.json()).items():
-            if name not in ("shape", "closed_code", "limit", "allowed_ips"):
+            if name == "closed":
+                self.closed = CLOSED_HOURS if value else ()
+            elif name == "allowed_ips":
+                self.allowed_ips = frozenset(value)
+            elif name in ("shape", "closed_code", "limit"):
+                setattr(self, name, value)
+            else:
                 return JSONResponse({"unknown": name}, 400)
-            setattr(self, name, frozenset(value) if name == "allowed_ips" else value)
         return JSONResponse({})
 
     async def _change_month(self, request: Request) -> Response:

@@ -10,7 +10,7 @@ from connectors.bugyo.emulator import (
     DEMO_TENANTS,
     BugyoEmulator,
 )
-from deployments.samples import Sample
+from deployments.samples import Sample, people
 from deployments.stack.settings import StackUrls
 
 if TYPE_CHECKING:
@@ -33,4 +33,11 @@ def bugyo_credentials(urls: StackUrls) -> BugyoCredentials:
     )
 
 
-SAMPLE = Sample(BugyoEmulator)
+def bugyo_emulator() -> BugyoEmulator:
+    """A 奉行クラウド whose 法人 has the people that KING OF TIME's sample is about."""
+    emulator = BugyoEmulator()
+    emulator.seed(DEMO_TENANTS[0].id, people.employees(), "employee")
+    return emulator
+
+
+SAMPLE = Sample(bugyo_emulator)

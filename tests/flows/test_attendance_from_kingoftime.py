@@ -23,6 +23,9 @@ from connectors.bugyo.emulator import (
 from connectors.kingoftime.emulator import KingOfTimeEmulator
 from connectors.kit.emulator import serve
 from deployments.licensing import issue_sample
+from deployments.samples import people
+from deployments.samples.bugyo import bugyo_emulator
+from deployments.samples.kingoftime import kingoftime_emulator
 from flows import attendance_from_kingoftime as module
 from flows.attendance_from_kingoftime import (
     CODES,
@@ -42,6 +45,7 @@ from flows.engine.plain import PlainSurface
 from flows.engine.store import Store, migrate
 from flows.engine.store.database import URL_VARIABLE
 
+M = [month for month in people.MONTHS if month != people.OPEN]
 TOKYO = ZoneInfo("Asia/Tokyo")
 TOKEN = "kot-access-token-0001"
 TENANT = DEMO_TENANTS[0].id
@@ -283,6 +287,22 @@ async def test_a_bad_row_does_not_hold_up_the_others(company: Company) -> None:
     third = await company.run("エラー明細のみ")
     assert (third.result, counts(third)) == ("SUCCESS", (1, 1, 0, 0, 0))
     assert company.rejects() == {}
+
+
+async def test_the_sample(company: Company) -> None:
+    company.kot, company.bugyo = kingoftime_emulator(), bugyo_emulator()
+    company.kot.add_token(TOKEN)
+    company.settings = {"start": people.MONTHS[0]}
+    company.at("2026-11-24 09:00")  # its KING OF TIME is open all day
+    with serve(company.kot) as kot, serve(company.bugyo) as bugyo:
+        company.urls = (kot, bugyo)
+        ending = await company.run()
+        assert (ending.result, counts(ending)) == ("一部エラー", (79, 75, 0, 0, 4))
+        assert "2026-10 1名、2026-11 40名" in ending.message
+        unknown = {f"{people.code_of(position)}/{m}" for position in people.UNKNOWN for m in M}
+        assert company.rejects() == dict.fromkeys(unknown, "AC-821")
+        company.name, company.settings = f"{company.name}-days", {"target": "日次"}
+        assert counts(await company.run())[4] == 1 + 2 * 20, "an error day, two who are unknown"
 
 
 def files(folder: Path) -> list[str]:

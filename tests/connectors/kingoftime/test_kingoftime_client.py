@@ -278,4 +278,8 @@ def test_the_emulator_is_strict(company: Company) -> None:
         closed = api.get("/company")
         assert (closed.status_code, closed.json()["code"]) == (403, "106")
         assert steer.post("/settings", json={"unknown": 1}).status_code == 400
+        assert steer.post("/settings", json={"closed": False}).is_success
+        assert api.get("/company").status_code == 200
+        assert steer.post("/settings", json={"closed": True}).is_success
+        assert api.get("/company").status_code == 403
         steer.close()
