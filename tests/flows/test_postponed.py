@@ -50,11 +50,12 @@ async def test_a_run_waits_without_a_worker_and_goes_on(
         started = datetime.now(UTC)
         run = await world.start(client)
         waiting = await put_off(client, run)
-        opens = started + timedelta(seconds=AWAY)
+        opens = started.astimezone(JST) + timedelta(seconds=AWAY)
         assert waiting.state.type is StateType.SCHEDULED
         at = waiting.state.state_details.scheduled_time
-        assert timedelta() < at - opens < timedelta(seconds=60)
-        words = {f"{each.astimezone(JST):%H:%M}" for each in (opens, at)}
+        assert opens < at < datetime.now(UTC) + timedelta(seconds=AWAY + 60)
+        minutes = range(int((at - opens).total_seconds() // 60) + 2)
+        words = {f"{opens + timedelta(minutes=n):%H:%M}" for n in minutes}
         assert waiting.state.name.split(" ")[0] in words
         for part in ("AC-502 メンテナンス中", "自動で続けます", "何も登録していません"):
             assert part in waiting.state.message
