@@ -173,6 +173,8 @@ class SmaregiClient:
         }[field]
         size = _LISTS[which]["limit"]
         start, page = since, 1
+        seen: set[str] = set()  # of one value that fills more than a page
+        fresh = False
         while True:
             params = {
                 f"{field}-from": _wire(start),
@@ -184,15 +186,27 @@ class SmaregiClient:
             }
             rows, answer = await self._get(which, read, params)
             for row in rows:
-                yield row
+                if (word := repr(row)) not in seen:
+                    seen.add(word)
+                    fresh = True
+                    yield row
             if len(rows) < size:
-                return
+                if page == 1 or not fresh:
+                    return
+                # Paged by number: what moved up over a page's end meanwhile was skipped. Once
+                # more, until a pass brings nothing new.
+                page, fresh = 1, False
+                continue
             reached = getattr(rows[-1], attribute)
             if reached < start:
                 words = f"{sort} が {_wire(start)} から {_wire(reached)} に戻りました"
                 raise FaultError("AC-302", words, detail=answer.detail, failure=Failure.UNREADABLE)
             # A whole page of one and the same value: only its number leads on.
-            start, page = (reached, 1) if reached > start else (start, page + 1)
+            if reached > start:
+                start, page = reached, 1
+                seen.clear()
+            else:
+                page += 1
 
     async def _get(
         self, which: str, read: Callable[[Any], _Row], params: Mapping[str, Any]
