@@ -18,6 +18,7 @@ from deployments.cli.codes import codes
 from deployments.cli.inquiry import inquiry
 from deployments.cli.keys import key
 from deployments.cli.licence import licence
+from deployments.cli.scaffold import new_connector
 from deployments.stack.settings import StackError, StackSettings
 
 EXIT = {"SUCCESS": 0, "スキップ": 0, "一部エラー": 3, "待機中": 4, "ERROR": 1}
@@ -37,6 +38,7 @@ app.add_typer(codes, name="codes")
 app.add_typer(inquiry, name="inquiry")
 app.add_typer(key, name="key")
 app.add_typer(licence, name="licence")
+app.command("new-connector")(new_connector)
 
 Json = Annotated[bool, typer.Option("--json", help="結果を JSON で表示します。")]
 ConnectionOption = Annotated[

@@ -17,7 +17,6 @@ from deployments.catalog import connectors, register_blocks, run_form
 from deployments.samples.customers import AWKWARD
 from deployments.stack.pages import publish, render
 from flows.customers_from_kintone import CustomerSettings, CustomersFromKintoneConnection
-from flows.slips_from_kintone import KintoneSlipSettings
 from tests.conftest import PrefectServer
 
 ROOT = Path(__file__).parents[2]
@@ -53,23 +52,6 @@ def test_the_manuals_table_is_the_settings_model() -> None:
         if not str(field.title).endswith(" ←")
     ]
     assert [row[0] for row in rows("設定 |")] == others
-
-
-def test_the_slips_manuals_table_is_the_settings_model() -> None:
-    text = MANUAL.with_name("MANUAL.slips.ja.md").read_text("utf-8")
-    table = re.search(r"^\| 設定 \|.*\n.*\n((?:\|.*\n)+)", text, re.MULTILINE)
-    assert table
-    rows = [[c.strip() for c in line.strip("|").split("|")[:2]] for line in table[1].splitlines()]
-    drawn = KintoneSlipSettings.model_json_schema()["properties"]
-
-    def place(field: tuple[str, object]) -> int:
-        return int(drawn[field[0]]["position"])
-
-    wanted = [
-        [str(field.title), "" if field.is_required() else str(field.default) or "（空欄）"]
-        for _, field in sorted(KintoneSlipSettings.model_fields.items(), key=place)
-    ]
-    assert rows == wanted
 
 
 def test_the_manual_says_what_becomes_of_every_awkward_record() -> None:
