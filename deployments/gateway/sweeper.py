@@ -69,14 +69,17 @@ class Sweeper:
 
     async def work(self) -> None:
         """Look until cancelled; what goes wrong is tried again."""
+        trouble = ""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), LOOK_SECONDS)
             self._woken.clear()
             try:
                 await self.sweep(now())
+                trouble = ""
             except Exception as error:  # noqa: BLE001 (the database may be away for a while)
-                _log.warning("events wait: %s", type(error).__name__)
+                if trouble != (trouble := type(error).__name__):
+                    _log.warning("events wait: %s", trouble)
                 await asyncio.sleep(LOOK_SECONDS)
             await asyncio.sleep(LOOK_SECONDS / 4)
 
