@@ -25,6 +25,7 @@ from tenacity import (
 from connectors.kit._masking import Masker
 from connectors.kit._pace import FullError, Pace, Timer
 from connectors.kit._retry import NEVER, Failure, RetryPolicy, ServiceProfile, parse_retry_after
+from connectors.kit.clocks import hear
 from connectors.kit.closed import closed_until
 from connectors.kit.errors import (
     AppConnectError,
@@ -325,7 +326,7 @@ class ApiClient:
             (response.headers[h] for h in self.profile.request_id_headers if h in response.headers),
             None,
         )
-        return Answer(
+        answer = Answer(
             status=response.status_code,
             headers=response.headers,
             body=response.content,
@@ -336,6 +337,8 @@ class ApiClient:
                 request_id=request_id,
             ),
         )
+        hear(self.profile.name, answer.date, self._clock())
+        return answer
 
     def _judge(self, answer: Answer, kind: Kind) -> AppConnectError | None:
         """The classifier's verdict, raised or returned, without secrets that a server echoes."""

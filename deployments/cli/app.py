@@ -105,6 +105,21 @@ def history(
 
 
 @app.command()
+def doctor(
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="窓口に送る zip を作ります（秘密の情報は入りません）。"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """診断: 時計、データベース、Prefect、契約、連携トークン、API などを確かめます。"""
+    _client_environment()
+    from deployments.cli.doctor import examine
+
+    raise typer.Exit(examine(bundle, as_json=as_json))
+
+
+@app.command()
 def rejects(
     connection: Annotated[str, typer.Argument(help="接続の名前です。")],
     csv: Annotated[

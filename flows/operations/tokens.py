@@ -85,11 +85,11 @@ async def renew_one(
         if not block.uses_oauth:
             return None
         if scope == "期限が近いものだけ" and not needs_renewal(block, now(), idle_days):
-            return Line(name, service, _NOT_NEEDED, _until(block), "")
+            return Line(name, service, _NOT_NEEDED, until_of(block), "")
         keeper, app = vault.keeper(block), oauth_client(block, Tools(masker, vault))
         await keeper.renew(tokens_of(block), app.refresh, insist=True)
         block = await _load(kind, name)
-        return Line(name, service, _RENEWED, _until(block), grant_notice(block, now()) or "")
+        return Line(name, service, _RENEWED, until_of(block), grant_notice(block, now()) or "")
     except AppConnectError as error:
         problem = error
     except Exception as error:  # noqa: BLE001 (one block must not stop the others)
@@ -97,7 +97,9 @@ async def renew_one(
     problem.mask(masker.mask)
     steps = " ".join(f"{n}. {step}" for n, step in enumerate(problem.next_steps, 1))
     words = f"{_ERROR}: {problem.code} {problem.title}"
-    return Line(name, service, words, _until(block) if block else "", f"{problem.happened}{steps}")
+    return Line(
+        name, service, words, until_of(block) if block else "", f"{problem.happened}{steps}"
+    )
 
 
 async def _load(kind: type[OAuthBlock], name: str) -> OAuthBlock:
@@ -111,7 +113,7 @@ async def _load(kind: type[OAuthBlock], name: str) -> OAuthBlock:
     raise problem
 
 
-def _until(block: OAuthBlock) -> str:
+def until_of(block: OAuthBlock) -> str:
     """When the access token ends, and the grant as far as that is known."""
     expires, ends = block.token_expires_at, block._grant_life.ends(block.token_issued_at)
     access = f"アクセストークン {expires.astimezone(JST):%Y-%m-%d %H:%M}" if expires else ""
