@@ -26,6 +26,7 @@ from connectors.kit.text import (
     transliterate_cp932,
 )
 from flows.engine import ModeName, Pipeline, Reject, Row, Tools, run_connector, run_name
+from flows.parts.fields import overlap_field, unencodable_field
 from flows.parts.kintone import KintoneSource, kintone_source, open_kintone, text_of
 from flows.parts.masters import open_masters
 
@@ -112,20 +113,8 @@ class CustomerSettings(FormModel):
         ge=1,
         le=13,
     )
-    unencodable: Literal["エラーにする", "置き換える"] = Field(
-        default="エラーにする",
-        title="使えない文字",
-        description="絵文字など、奉行クラウドで使えない文字（Shift_JIS にない文字）の扱いです。",
-        json_schema_extra=NEEDED,
-    )
-    overlap_minutes: int = Field(
-        default=1,
-        title="重複して読む時間（分）",
-        description="前回の最終更新日時からさかのぼって読み直す時間です。",
-        ge=1,
-        le=1440,
-        json_schema_extra=NEEDED,
-    )
+    unencodable: Literal["エラーにする", "置き換える"] = unencodable_field()
+    overlap_minutes: int = overlap_field(1)
 
     def mapping(self) -> dict[str, str]:
         """得意先 field -> kintone field code, of what is moved; the key comes first."""

@@ -20,6 +20,7 @@ from connectors.kit import Timer
 from connectors.kit.text import katakana, normalise_code
 from flows.engine import ModeName, Pipeline, Reject, Row, Tools, run_connector, run_name
 from flows.engine.codes import EMPTY_BOOK, CodeBook, CodeKind, CodeReader, CodeUse
+from flows.parts.fields import overlap_field, unencodable_field
 from flows.parts.reception_file import DeliverySettings, open_people_sink
 from flows.parts.smarthr import SmartHRSource, open_smarthr
 from flows.parts.values import BadValueError, writable
@@ -97,20 +98,8 @@ class EmployeeSettings(DeliverySettings):
         title="この日より前の退職者を除く",
         description="退職年月日がこの日より前の人は連携しません。空欄ならすべて連携します。",
     )
-    unencodable: Literal["エラーにする", "置き換える"] = Field(
-        default="エラーにする",
-        title="使えない文字",
-        description="奉行クラウドで使えない文字（Shift_JIS にない文字）の扱いです。",
-        json_schema_extra=NEEDED,
-    )
-    overlap_minutes: int = Field(
-        default=5,
-        title="重複して読む時間（分）",
-        description="前回の最終更新日時からさかのぼって読み直す時間です。",
-        ge=1,
-        le=1440,
-        json_schema_extra=NEEDED,
-    )
+    unencodable: Literal["エラーにする", "置き換える"] = unencodable_field()
+    overlap_minutes: int = overlap_field(5)
 
     def items(self) -> tuple[str, ...]:
         """The items of 社員 that are moved."""

@@ -14,11 +14,11 @@ from prefect import State, flow
 from pydantic import Field
 
 from blocks import NEEDED, Connection, KintoneCredentials
-from blocks.form import LAST
 from connectors.bugyo.journal import JournalLine, JournalSide, JournalSlip
 from flows.engine import ModeName, Pipeline, Tools, run_connector, run_name
 from flows.engine.codes import CodeReader
 from flows.engine.model import Changed
+from flows.parts.fields import overlap_field
 from flows.parts.journal import HIDDEN, OPERATIONS, open_journal
 from flows.parts.kintone import KintoneSource, kintone_source, open_kintone, text_of
 from flows.parts.slips import BadValueError, SlipSettings, SlipTransform, amount, code, day
@@ -75,14 +75,7 @@ class KintoneSlipSettings(SlipSettings):
         min_length=1,
         json_schema_extra=NEEDED,
     )
-    overlap_minutes: int = Field(
-        default=1,
-        title="重複して読む時間（分）",
-        description="前回の最終更新日時からさかのぼって読み直す時間です。",
-        ge=1,
-        le=1440,
-        json_schema_extra={**NEEDED, **LAST},
-    )
+    overlap_minutes: int = overlap_field(1)
 
 
 class SlipsFromKintoneConnection(Connection):

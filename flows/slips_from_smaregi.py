@@ -24,6 +24,7 @@ from connectors.smaregi import CASH, CREDIT, StoreDay, Taxed
 from flows.engine import ModeName, Pipeline, Tools, run_connector, run_name
 from flows.engine.codes import CodeBook, CodeKind, CodeReader, CodeUse
 from flows.engine.model import Changed
+from flows.parts.fields import overlap_field
 from flows.parts.journal import HIDDEN, OPERATIONS, open_journal
 from flows.parts.slips import BadValueError, SlipSettings, SlipTransform
 from flows.parts.smaregi import StoreDays, open_smaregi
@@ -78,14 +79,7 @@ class SmaregiSettings(SlipSettings):
         title="摘要",
         description="摘要の先頭に入れる文字です。そのあとに店舗名が付きます。",
     )
-    overlap_minutes: int = Field(
-        default=10,
-        title="重複して読む時間（分）",
-        description="前回の最終更新日時からさかのぼって読み直す時間です。",
-        ge=1,
-        le=1440,
-        json_schema_extra=NEEDED,
-    )
+    overlap_minutes: int = overlap_field(10)
 
 
 class SlipsFromSmaregiConnection(Connection):

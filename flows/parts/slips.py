@@ -38,6 +38,7 @@ from connectors.kit.text import normalise_code
 from flows.engine.clock import business_date
 from flows.engine.codes import EMPTY_BOOK, CodeBook, CodeReader
 from flows.engine.model import Reject, Row
+from flows.parts.fields import unencodable_field
 from flows.parts.journal import FIELDS, slip_row
 from flows.parts.values import BadValueError, writable
 
@@ -66,12 +67,7 @@ class SlipSettings(FormModel):
         ),
         json_schema_extra={**NEEDED, **LAST},
     )
-    unencodable: Literal["エラーにする", "置き換える"] = Field(
-        default="エラーにする",
-        title="使えない文字",
-        description="絵文字など、奉行クラウドで使えない文字（Shift_JIS にない文字）の扱いです。",
-        json_schema_extra={**NEEDED, **LAST},
-    )
+    unencodable: Literal["エラーにする", "置き換える"] = unencodable_field()
 
 
 S = TypeVar("S", bound=SlipSettings)

@@ -21,7 +21,7 @@ from connectors.kit import Masker
 from connectors.kit.emulator import serve
 from deployments.catalog import Connector
 from deployments.licensing import issue_sample
-from deployments.samples import PHONE
+from deployments.samples import PHONE, samples
 from flows.engine import reject_csv, rejects
 from flows.engine.model import Mode, Window
 from flows.engine.pipeline import Tools
@@ -100,8 +100,9 @@ class World(Company):
                 found.setdefault(slip.voucher_number, []).append(said)
             return found
         book = self.bugyo.masters[self.tenant][self.pipeline.entity]
+        registry = book.registry
         for row in book.named():
-            found.setdefault(row["code"], []).append(json.dumps(row, ensure_ascii=False))
+            found[registry.key_of(row)] = [json.dumps(row, ensure_ascii=False)]
         return found
 
     def keys(self) -> dict[str, str]:
@@ -169,7 +170,8 @@ def world(connector: Connector, case: Case, database: str) -> Iterator[World]:
         database: A migrated store that nobody else uses; it is emptied.
     """
     _empty(database)
-    bugyo, travelled = BugyoEmulator(), set[str]()
+    bugyo, travelled = samples()["bugyo"].emulator(), set[str]()
+    assert isinstance(bugyo, BugyoEmulator)
     for emulator in (case.partner, bugyo):
         emulator.faults._app = Spy(emulator.faults._app, travelled)
     with serve(case.partner) as partner_url, serve(bugyo) as bugyo_url:

@@ -1,0 +1,32 @@
+"""Settings that several connectors have, worded once; each stands where a connector puts it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from blocks import NEEDED
+from blocks.form import LAST
+
+
+def overlap_field(minutes: int) -> Any:
+    """重複して読む時間: minutes before the last change at which an incremental run begins."""
+    return Field(
+        default=minutes,
+        title="重複して読む時間（分）",
+        description="前回の最終更新日時からさかのぼって読み直す時間です。",
+        ge=1,
+        le=1440,
+        json_schema_extra={**NEEDED, **LAST},
+    )
+
+
+def unencodable_field() -> Any:
+    """使えない文字: what becomes of a character that 奉行クラウド does not have."""
+    return Field(
+        default="エラーにする",
+        title="使えない文字",
+        description="絵文字など、奉行クラウドで使えない文字（Shift_JIS にない文字）の扱いです。",
+        json_schema_extra={**NEEDED, **LAST},
+    )
