@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,14 +95,42 @@ def run(
 @app.command()
 def history(
     connection: ConnectionOption = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="表示する件数です。")] = 5,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", "-n", min=1, help="件数です。省略すると5件、期間・CSV ではすべてです。"
+        ),
+    ] = None,
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="この日からです。")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="この日までです。")
+    ] = None,
+    result: Annotated[
+        str | None, typer.Option(help="SUCCESS / 一部エラー / ERROR / スキップ")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Excel で開ける CSV（Shift_JIS）に書き出します。")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """処理履歴を表示します。"""
+    """処理履歴を表示します（CSV にも書き出せます）。"""
+    if result is not None and result not in EXIT:
+        raise typer.BadParameter(f"--result は {' / '.join(EXIT)} のどれかです。")
     _client_environment()
     from deployments.cli.books import print_history
 
-    print_history(connection, limit, as_json=as_json)
+    if limit is None and first is None and last is None and csv is None:
+        limit = 5
+    chosen = {
+        "connection": connection,
+        "limit": limit,
+        "first": first.date() if first else None,
+        "last": last.date() if last else None,
+        "result": result,
+    }
+    print_history(chosen, csv, as_json=as_json)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -262,12 +262,33 @@ def ended(session: Session, runs: Sequence[UUID]) -> list[RunRow]:
 
 
 def recent(
-    session: Session, *, connection: str | None = None, limit: int | None = 5
+    session: Session,
+    *,
+    connection: str | None = None,
+    limit: int | None = 5,
+    first: date | None = None,
+    last: date | None = None,
+    result: str | None = None,
 ) -> list[RunRow]:
-    """The newest runs first, of one connection or of all."""
+    """The newest runs first, of one connection or of all.
+
+    Args:
+        session: A session on the store.
+        connection: Only of this one.
+        limit: How many at most; ``None`` = all.
+        first: Only those that began on this day in Japan or later.
+        last: Only those that began on this day in Japan or earlier.
+        result: Only those with this 結果.
+    """
     query = select(RunRow).order_by(col(RunRow.started_at).desc())
     if connection is not None:
         query = query.where(RunRow.connection == connection)
+    if first is not None:
+        query = query.where(RunRow.business_date >= first)
+    if last is not None:
+        query = query.where(RunRow.business_date <= last)
+    if result is not None:
+        query = query.where(RunRow.result == result)
     if limit is not None:
         query = query.limit(limit)
     return list(session.exec(query).all())
