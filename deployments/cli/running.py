@@ -30,6 +30,8 @@ from flows.engine.store import RunRow, Store
 _POLL_SECONDS = 0.2
 COUNT_WORDS = ("取得", "登録", "更新", "変更なし", "エラー", "確認待ち")
 _COUNTS = ("extracted", "created", "updated", "unchanged", "rejected", "pending")
+_OVERVIEW = {"取得": "extracted", "登録": "created", "変更なし": "unchanged", "エラー": "rejected"}
+"""Counts of several runs side by side: as many as a terminal of 80 columns has room for."""
 
 
 @dataclass(frozen=True)
@@ -159,15 +161,15 @@ def print_overview(finished: Sequence[Finished], *, as_json: bool) -> None:
     for each in finished:
         row = each.row
         names = [row.connection, row.service] if row else ["", ""]
-        counts = [f"{getattr(row, name):,}" if row else "" for name in _COUNTS]
-        lines.append([*names, each.result, *counts])
+        counts = [f"{getattr(row, name):,}" if row else "" for name in _OVERVIEW.values()]
+        lines.append([names[1], each.result, *counts])
         if each.result == "ERROR" and each.state.message:
             typer.echo(each.state.message, err=True)
         if as_json:
             where = dict(zip(("connection", "service"), names, strict=True))
             typer.echo(json.dumps({**where, **each.as_dict()}, ensure_ascii=False))
     if lines:
-        columns = ("接続", "サービス名", "結果", *COUNT_WORDS)
+        columns = ("サービス名", "結果", *_OVERVIEW)
         Console(stderr=as_json).print(table("ほかのコネクタの結果", columns, lines))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ REJECTED = (12, 28, 52)
 
 
 def crews(emulator: SmartHREmulator) -> Iterator[dict[str, Any]]:
-    """The crews; always the same, but for the ids that SmartHR gives."""
+    """The crews; always the same."""
     places = [emulator.add_department(*each) for each in _DEPARTMENTS]
     unmapped = emulator.add_department(*UNMAPPED)
     kinds = [
@@ -66,6 +67,8 @@ def crews(emulator: SmartHREmulator) -> Iterator[dict[str, Any]]:
     for number in range(COUNT):
         surname, given = _SURNAMES[number % len(_SURNAMES)], _GIVEN[number % len(_GIVEN)]
         crew: dict[str, Any] = {
+            # The same after a restart of the stack: our ledger knows a crew by its id.
+            "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{NAME}/{number}")),
             "emp_code": str(1000 + number),
             "last_name": surname[0],
             "last_name_yomi": surname[1],

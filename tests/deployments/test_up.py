@@ -82,8 +82,11 @@ def test_counts_add_up_and_the_second_run_posts_nothing(environment: dict[str, s
         assert each["created"] > 0, each
         assert each["pending"] == 0, each
 
+    rejected = {each["connection"]: each["rejected"] for each in others}
     status, others, second = once(environment)
     assert all((each["created"], each["updated"]) == (0, 0) for each in others), others
+    # The services are started anew, and hold what they held before.
+    assert {each["connection"]: each["rejected"] for each in others} == rejected
     assert (status, second["created"], second["updated"], second["pending"]) == (3, 0, 0, 0)
     assert books(environment) == held
 
