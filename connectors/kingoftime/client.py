@@ -9,7 +9,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,6 +24,7 @@ from connectors.kit import (
     Failure,
     FaultError,
     Masker,
+    ServiceClient,
     ServiceProfile,
     SettingsError,
     StaticHeaders,
@@ -49,7 +50,7 @@ class _NoTokenInPath(logging.Filter):
 logging.getLogger("httpx").addFilter(_NoTokenInPath())
 
 
-class KingOfTimeClient:
+class KingOfTimeClient(ServiceClient):
     """One company's KING OF TIME. An async context manager.
 
     Args:
@@ -93,16 +94,6 @@ class KingOfTimeClient:
             verify=verify,
             clock=clock,
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.close()
 
     async def available(self) -> bool:
         """Whether the token may be used; its rights are seen only when they are needed.

@@ -14,7 +14,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from pydantic import TypeAdapter, ValidationError
@@ -31,6 +31,7 @@ from connectors.kit import (
     FaultError,
     Kind,
     Masker,
+    ServiceClient,
     ServiceProfile,
     SettingsError,
     StaticHeaders,
@@ -51,7 +52,7 @@ _NO_SUCH_HOST = tuple(
 _T = TypeVar("_T")
 
 
-class KintoneClient:
+class KintoneClient(ServiceClient):
     """One customer's kintone. An async context manager; safe to use from several tasks at once.
 
     Args:
@@ -95,16 +96,6 @@ class KintoneClient:
             secrets=masker,
             verify=verify,
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.close()
 
     async def app_name(self, app: str) -> str:
         """The name of an app, e.g. 顧客管理.

@@ -1,5 +1,6 @@
 """What every connector is made of: HTTP, errors, tokens, paging, text, emulators. No Prefect."""
 
+from connectors.kit._client import ServiceClient
 from connectors.kit._http import Answer, ApiClient, Authorizer, Classifier, Kind, StaticHeaders
 from connectors.kit._masking import MASK, Masker
 from connectors.kit._pace import Timer
@@ -71,6 +72,7 @@ __all__ = [
     "ReauthorizeError",
     "Refresh",
     "RetryPolicy",
+    "ServiceClient",
     "ServiceProfile",
     "SettingsError",
     "StaticHeaders",

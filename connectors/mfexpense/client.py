@@ -11,7 +11,7 @@ import ssl
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,6 +23,7 @@ from connectors.kit import (
     Failure,
     FaultError,
     Masker,
+    ServiceClient,
     ServiceProfile,
 )
 from connectors.kit.paging import NoRepeat
@@ -79,7 +80,7 @@ class JournalPage:
     server_date: datetime | None
 
 
-class ExpenseClient:
+class ExpenseClient(ServiceClient):
     """One user's クラウド経費. An async context manager; its requests wait for each other.
 
     Args:
@@ -110,16 +111,6 @@ class ExpenseClient:
             secrets=masker,
             verify=verify,
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.close()
 
     async def offices(self) -> list[Office]:
         """The offices (事業所) that the user belongs to.

@@ -10,11 +10,19 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from connectors.kit import Answer, ApiClient, AppConnectError, Failure, FaultError, Masker
+from connectors.kit import (
+    Answer,
+    ApiClient,
+    AppConnectError,
+    Failure,
+    FaultError,
+    Masker,
+    ServiceClient,
+)
 from connectors.kit.paging import ensure_increasing
 from connectors.kit.tokens import Clock, utc_now
 from connectors.smaregi._errors import classify
@@ -43,7 +51,7 @@ def windows(since: _Moment, until: _Moment) -> Iterator[tuple[_Moment, _Moment]]
         start = end + inclusive
 
 
-class SmaregiClient:
+class SmaregiClient(ServiceClient):
     """One contract. An async context manager.
 
     Args:
@@ -80,16 +88,6 @@ class SmaregiClient:
             secrets=masker,
             verify=verify,
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.close()
 
     async def stores(self) -> dict[str, Store]:
         """Every store, by 店舗ID.

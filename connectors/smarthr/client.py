@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
@@ -22,6 +22,7 @@ from connectors.kit import (
     Masker,
     Quota,
     RateLimit,
+    ServiceClient,
     ServiceProfile,
     SettingsError,
     StaticHeaders,
@@ -79,7 +80,7 @@ def host_of(subdomain: str) -> str:
         raise SettingsError("AC-201", subdomain.strip() or "（空）", service=PROFILE.name) from None
 
 
-class SmartHRClient:
+class SmartHRClient(ServiceClient):
     """One customer's SmartHR. An async context manager.
 
     Args:
@@ -120,16 +121,6 @@ class SmartHRClient:
             verify=verify,
             timer=timer,
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.close()
 
     async def crews(
         self,

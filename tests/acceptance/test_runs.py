@@ -40,6 +40,7 @@ def shown(ending: Ending) -> str:
 
 def no_secret(world: World, *texts: str) -> None:
     """No secret of the connection is in any of the texts, or in the books."""
+    assert len(world.secrets()) >= 3, "there is nothing to look for"
     everything = "\n".join([*texts, world.written()])
     assert [each for each in [CANARY, *world.secrets()] if each in everything] == []
 
