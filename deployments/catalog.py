@@ -10,61 +10,51 @@ from __future__ import annotations
 import copy
 import importlib
 import pkgutil
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from prefect import Flow
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-from prefect.deployments.runner import (
-    RunnerDeployment,
-)
+from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 
 import blocks
-import flows
-from blocks import CRON_DAILY_0500, TIMEZONE, Connection, WebhookSettings
+from blocks import TIMEZONE, Connection, WebhookSettings
 from blocks.form import tidy
 from deployments.stack.settings import WORK_POOL
 from deployments.worker import AppConnectWorker
 from flows import operations as operation_modules
 from flows.engine import Pipeline
-from flows.operations import Operation
+from flows.operations import Operation, deploying
+from flows.operations.deploying import (
+    Connector,
+    connectors,
+    deployment_name,
+    description,
+    run_form,
+)
+from flows.operations.new_connection import entrance_description, entrance_form, new_connection
 
-
-@dataclass(frozen=True)
-class Connector:
-    """A connector: its pipeline and its flow."""
-
-    pipeline: Pipeline[Any]
-    flow: Flow[..., Any]
-    module: str
-
-
-@cache
-def connectors() -> dict[str, Connector]:
-    """Every connector by its name, found by looking."""
-    return {c.pipeline.connector: c for c in _found()}
-
-
-def _found() -> Iterator[Connector]:
-    for info in pkgutil.iter_modules(flows.__path__, "flows."):
-        if info.ispkg:
-            continue
-        module = importlib.import_module(info.name)
-        pipeline = getattr(module, "PIPELINE", None)
-        if not isinstance(pipeline, Pipeline):
-            continue
-        for value in vars(module).values():
-            if isinstance(value, Flow) and value.name == pipeline.connector:
-                yield Connector(pipeline, value, info.name)
+__all__ = [
+    "Connector",
+    "block_types",
+    "connectors",
+    "deploy",
+    "deploy_operations",
+    "deployment_name",
+    "description",
+    "ensure_work_pool",
+    "entrances",
+    "operations",
+    "register_blocks",
+    "run_form",
+    "screen_names",
+]
 
 
 @cache
@@ -90,7 +80,8 @@ def _is_credentials(kind: Any) -> bool:
 def screen_names() -> dict[str, str]:
     """Name of every flow -> what a person calls it."""
     found = {name: connector.pipeline.service for name, connector in connectors().items()}
-    return found | {each.flow.name: each.name for each in operations().values()}
+    found |= {each.flow.name: each.name for each in operations().values()}
+    return found | {new_connection.name: "新しい接続"}
 
 
 async def register_blocks() -> None:
@@ -114,63 +105,8 @@ async def ensure_work_pool() -> None:
             return
 
 
-def deployment_name(pipeline: Pipeline[Any], connection: str) -> str:
-    """Name of a connection's deployment, as a person reads it in the list."""
-    return f"{pipeline.service} {connection}"
-
-
-def description(pipeline: Pipeline[Any], connection: str, schedule: str = CRON_DAILY_0500) -> str:
-    """What the deployment's page says: what it moves, when, what Run does, where settings are."""
-    daily = schedule == CRON_DAILY_0500
-    when = "毎日 5:00（日本時間）" if daily else f"スケジュール `{schedule}`（日本時間）"
-    block = pipeline.connection_type
-    return f"""\
-{block.get_description()}
-
-- **いつ**: {when}に自動で処理します。
-- **今すぐ実行**: 「実行」→「今すぐ実行」で、前回から変わったデータを連携します。\
-何度押しても二重に登録することはありません。
-- **条件を指定して実行**: 「実行」→「条件を指定して実行」で、\
-全件・1件・エラー明細のみ・確認のみを選べます。
-- **設定の変更**: 「接続情報・設定」の「{connection}」（{block.get_block_type_name()}）を開き、\
-「編集」で変更します。スケジュールを変えたときは、そのあとに `app-connect deploy {connection}` を\
-実行します。
-- **結果**: 処理の「結果・明細」に、結果・エラー明細・処理履歴があります。\
-この画面の「処理履歴」に終わった処理が見えないときは、絞り込みを「すべての状態」にします。
-"""
-
-
-TITLES = {
-    "connection": "接続",
-    "mode": "処理の範囲",
-    "record_key": "1件の場合のコード",
-    "record_keys": "エラー明細のみの場合のレコードの番号",
-    "dry_run": "確認のみ（送信しない）",
-}
-"""Titles of the run form. Prefect drops those of a flow's parameters, so they are put in here."""
-
-
-def run_form(flow: Flow[..., Any], connection: str) -> Any:
-    """The flow's parameters with Japanese titles.
-
-    The connection cannot be changed: the deployment belongs to it. Nothing is required, although
-    every field is marked ``(Optional)`` then: with a required field, Quick run asks first.
-    """
-    form = copy.deepcopy(flow.parameters)
-    for name, schema in form.properties.items():
-        schema["title"] = TITLES.get(name, schema.get("title", name))
-    form.properties["connection"] |= {
-        "enum": [connection],
-        "default": connection,
-        "description": "この連携が使う接続です。変更できません。",
-    }
-    tidy({"properties": form.properties})
-    form.required = []
-    return form
-
-
 async def deploy(connection: Connection, name: str) -> UUID:
-    """Create or update the deployment of a connection.
+    """Create or update the deployment of a connection in the product's work pool.
 
     Args:
         connection: The connection block.
@@ -178,36 +114,37 @@ async def deploy(connection: Connection, name: str) -> UUID:
 
     Returns:
         The deployment's id.
-
-    Raises:
-        KeyError: no connector has connections of this type.
     """
-    connector = next(
-        c for c in connectors().values() if type(connection) is c.pipeline.connection_type
-    )
-    # Saving puts back references that the edit form lost (see `Connection.aload`), and gives a
-    # document of an older version the form of this one.
-    connection.remember()
-    await connection.save(name, overwrite=True)
-    deployment: RunnerDeployment = await connector.flow.ato_deployment(
-        name=deployment_name(connector.pipeline, name),
-        schedules=[Cron(connection.schedule, timezone=TIMEZONE)],
-        concurrency_limit=ConcurrencyLimitConfig(
-            limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
-        ),
-        parameters={"connection": name},
-        description=description(connector.pipeline, name, connection.schedule),
-        tags=["app-connect", connector.pipeline.connector],
-        work_pool_name=WORK_POOL,
-        entrypoint_type=EntrypointType.MODULE_PATH,
-    )
-    deployment._parameter_openapi_schema = run_form(connector.flow, name)
-    return await deployment.aapply()
+    return await deploying.deploy(connection, name, WORK_POOL)
 
 
 async def deploy_operations() -> list[UUID]:
-    """Create or update the deployment of every operation; returns their ids."""
-    return [await _deploy_operation(operation) for operation in operations().values()]
+    """Create or update the deployment of every operation, and 新しい接続; returns their ids."""
+    made = [await _deploy_operation(operation) for operation in operations().values()]
+    return made + [await _deploy_entrance(n, pipeline) for n, pipeline in entrances().items()]
+
+
+def entrances() -> dict[str, Pipeline[Any]]:
+    """新しい接続 of every connector, by the name of its deployment."""
+    found = [connector.pipeline for connector in connectors().values()]
+    return {f"新しい接続: {each.service}": each for each in found}
+
+
+async def _deploy_entrance(name: str, pipeline: Pipeline[Any]) -> UUID:
+    deployment: RunnerDeployment = await new_connection.ato_deployment(
+        name=name,
+        # One after the other: two at once could propose the same name.
+        concurrency_limit=ConcurrencyLimitConfig(
+            limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
+        ),
+        parameters={"connector": pipeline.connector},
+        description=entrance_description(pipeline),
+        tags=["app-connect", "operation"],
+        work_pool_name=WORK_POOL,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    deployment._parameter_openapi_schema = entrance_form(pipeline)
+    return await deployment.aapply()
 
 
 async def _deploy_operation(operation: Operation) -> UUID:

@@ -9,8 +9,6 @@ from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import typer
-from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
 from rich.console import Console
 
 from blocks import Connection, OAuthBlock
@@ -19,7 +17,6 @@ from connectors.bugyo.registry import assumptions, resource
 from connectors.kit import AppConnectError, Consent, Masker, SettingsError
 from deployments.catalog import (
     Connector,
-    connectors,
     deploy,
     deploy_operations,
     ensure_work_pool,
@@ -32,6 +29,7 @@ from flows.engine.opening import load_connection
 from flows.engine.pipeline import Tools
 from flows.engine.store import Store
 from flows.engine.tokens import Vault, save_pair, service_of
+from flows.operations.deploying import saved_connections
 from flows.operations.tokens import saved_credentials
 from flows.parts import consents
 from flows.parts.bugyo_codes import code_operations
@@ -39,22 +37,6 @@ from flows.parts.oauth import OAuthClient, oauth_client
 from flows.parts.reception_file import delivery_of
 
 COLUMNS = ("接続", "サービス名", "スケジュール", "登録番号")
-
-
-async def saved_connections() -> list[tuple[str, Connector]]:
-    """Every saved connection: its name and its connector. None is loaded: one may be invalid."""
-    found: list[tuple[str, Connector]] = []
-    async with get_client() as client:
-        for connector in connectors().values():
-            block = connector.pipeline.connection_type
-            try:
-                kind = await client.read_block_type_by_slug(block.get_block_type_slug())
-            except ObjectNotFound:
-                continue
-            documents = await client.read_block_documents_by_type(kind.slug, include_secrets=False)
-            names = [document.name for document in documents if document.name]
-            found += [(name, connector) for name in names]
-    return found
 
 
 async def _load(name: str, connector: Connector) -> Connection:

@@ -144,7 +144,7 @@ class ConnectionEntry(BaseModel):
 @router.get("/connections", summary="接続の一覧", tags=["接続"])
 async def connections(caller: CallerOf) -> list[ConnectionEntry]:
     """この APIキーで使える接続です。"""
-    from deployments.cli.connecting import saved_connections
+    from flows.operations.deploying import saved_connections
 
     _allow(caller, "read")
     found = await saved_connections()

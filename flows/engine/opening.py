@@ -25,14 +25,14 @@ async def load_connection(pipeline: Pipeline[Any], name: str) -> Any:
     except RuntimeError as error:  # Prefect's word for a document that does not fit the block
         if not isinstance(error.__cause__, ValidationError):
             raise
-        places = [_sentence(kind, each["loc"], each["type"]) for each in error.__cause__.errors()]
+        places = [violation(kind, each["loc"], each["type"]) for each in error.__cause__.errors()]
         problem = SettingsError("AC-205", f"接続「{name}」の{'、'.join(dict.fromkeys(places))}")
     # Out here: in a handler Python would hang the original, with the block's values, into
     # ``__context__``.
     raise problem
 
 
-def _sentence(model: Any, place: tuple[int | str, ...], kind: str) -> str:
+def violation(model: Any, place: tuple[int | str, ...], kind: str) -> str:
     """One violation as a person sees it in the form: ``「設定 → アプリID」が空です``."""
     titles: list[str] = []
     for part in place:

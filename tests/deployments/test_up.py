@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from deployments.catalog import operations
+from deployments.catalog import entrances, operations
 from deployments.samples import MAIN, sample_connections
 from deployments.stack.ports import free_port_variables
 from deployments.stack.settings import EMULATORS, StackUrls, child_environment
@@ -121,7 +121,7 @@ def test_ctrl_c_stops_everything_it_started(environment: dict[str, str]) -> None
         filters = {"deployments": {"tags": {"all_": ["app-connect"]}}}
         deployed = httpx.post(f"{url}/api/deployments/filter", json=filters).json()
         names = [sample.name for sample in sample_connections(URLS)]
-        assert len(deployed) == len(names) + len(operations())
+        assert len(deployed) == len(names) + len(operations()) + len(entrances())
         assert not any(d["paused"] for d in deployed)
         for name in names:
             (sample,) = [d for d in deployed if d["name"].endswith(f" {name}")]

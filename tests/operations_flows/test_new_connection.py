@@ -1,0 +1,275 @@
+"""新しい接続: what a person puts in, what is checked, what is there afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.exceptions import PrefectHTTPStatusError
+from pydantic import SecretStr
+
+from blocks import BugyoCredentials, KintoneCredentials
+from connectors.bugyo.emulator import (
+    DEMO_CLIENT_ID,
+    DEMO_CLIENT_SECRET,
+    DEMO_SUBSCRIPTION_KEY,
+    DEMO_TENANTS,
+    BugyoEmulator,
+)
+from connectors.kit import AppConnectError
+from connectors.kit.emulator import serve
+from deployments import catalog
+from flows.customers_from_kintone import PIPELINE
+from flows.engine import licences
+from flows.engine.clock import business_date, now
+from flows.engine.store import LicenceRow, Store
+from flows.operations.onboarding import Wish, connect, recheck_and_deploy
+from flows.parts import consents
+from tests.flows.conftest import World, client, known_blocks, new_world, store, world
+from tests.gateway.conftest import serving
+from tests.gateway.test_consents import REDIRECT, browse, come_back
+
+__all__ = ["client", "known_blocks", "new_world", "store", "world"]
+
+PHONE = "03-1234-5678"
+
+
+@pytest.fixture(scope="module")
+def number(store: Store) -> str:
+    """A registration number of this connector."""
+    made = licences.new_number()
+    at = now()
+    row = LicenceRow(
+        registration_number=made,
+        connector=PIPELINE.connector,
+        phone=PHONE,
+        company="ためし商事",
+        valid_from=business_date(at),
+        issued_at=at,
+    )
+    with store.begin() as db:
+        licences.issue(db, row)
+    return made
+
+
+@pytest.fixture(scope="module")
+def permitting() -> Iterator[str]:
+    """Address of a 奉行クラウド that knows the gateway's callback."""
+    with serve(BugyoEmulator(redirect_uris=[REDIRECT])) as url:
+        yield url
+
+
+async def nobody(begun: Any) -> None:
+    raise AssertionError("no consent is needed")
+
+
+async def wish_of(world: World, number: str, **more: Any) -> Wish:
+    return Wish(
+        PIPELINE,
+        **{
+            "registration_number": number,
+            "phone": "（03）１２３４ー５６７８",
+            "bugyo": await BugyoCredentials.aload(world.name),
+            "partner": await KintoneCredentials.aload(world.name),
+            "settings": {"app": world.app},
+            **more,
+        },
+    )
+
+
+async def refused(store: Store, wish: Wish) -> str:
+    async def never(*_: Any) -> Any:
+        raise AssertionError("nothing may be deployed")
+
+    with pytest.raises(AppConnectError) as caught:
+        await connect(store, wish, nobody, never)
+    return str(caught.value)
+
+
+async def test_connected_checked_and_run_and_the_same_again_changes_nothing(
+    world: World, store: Store, number: str, client: PrefectClient
+) -> None:
+    world.fill(3)
+    await catalog.ensure_work_pool()
+    name = f"shop-{uuid4().hex[:6]}"
+    wish = await wish_of(world, number, name=name)
+    made = await connect(store, wish, nobody, catalog.deploy)
+    assert (made.name, made.seen.records) == (name, 3)
+    assert made.seen.tenant.name == DEMO_TENANTS[0].name
+    deployment = await client.read_deployment(made.deployment)
+    assert deployment.parameters == {"connection": name}
+    (schedule,) = deployment.schedules
+    assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 5 * * *", "Asia/Tokyo")
+    world.name = name
+    ran = await world.run()
+    assert ran.counts[1] == 3
+
+    # 設定変更: the block was edited; both sides are asked again.
+    block = await PIPELINE.connection_type.aload(name)
+    block.schedule = "30 6 * * 1-5"
+    await block.save(name, overwrite=True)
+    changed = await recheck_and_deploy(store, PIPELINE, name, catalog.deploy)
+    assert (changed.deployment, changed.seen.records) == (made.deployment, 3)
+    (schedule,) = (await client.read_deployment(made.deployment)).schedules
+    assert schedule.schedule.cron == "30 6 * * 1-5"
+
+    # The same once more goes on with it; without a name another one is proposed.
+    names: list[str] = []
+
+    async def noted(_: Any, name: str) -> UUID:
+        names.append(name)
+        return uuid4()
+
+    await connect(store, wish, nobody, noted)
+    await connect(store, replace(wish, name=""), nobody, noted)
+    assert names[0] == name
+    assert names[1].startswith(PIPELINE.connector)
+    # The name belongs to a connection with other credentials.
+    await wish.partner.model_copy().save(f"{name}-other")
+    partner = await KintoneCredentials.aload(f"{name}-other")
+    assert "AC-216" in await refused(store, replace(wish, partner=partner))
+
+
+async def wrong(world: World, number: str) -> dict[str, tuple[Wish, str]]:
+    """Input with one thing wrong -> what is said about it."""
+    good = await wish_of(world, number)
+    bad_token = good.partner.model_copy(update={"api_token": SecretStr("wr0ng-token")})
+    bad_token._block_document_name = good.partner._block_document_name
+    return {
+        "name": (replace(good, name="得意先"), "AC-216"),
+        "form": (replace(good, registration_number="12"), "AC-108"),
+        "settings": (replace(good, settings={}), "「設定 → アプリID」が空です"),
+        "field": (replace(good, settings={"app": world.app, "name": "なし"}), "なし"),
+        "schedule": (replace(good, schedule="5時"), "スケジュール「5時」"),
+        "picked": (replace(good, partner={"subdomain": "x"}), "kintone 接続情報"),
+        "tenant": (replace(good, tenant="よその会社"), "AC-217"),
+        "token": (replace(good, partner=bad_token), "AC-102"),
+    }
+
+
+async def test_wrong_input_is_named_and_nothing_is_made(
+    world: World, store: Store, number: str
+) -> None:
+    for what, (wish, words) in (await wrong(world, number)).items():
+        said = await refused(store, wish)
+        assert words in said, what
+        assert "［対処］" in said, what
+        assert "wr0ng-token" not in said
+
+
+async def test_the_sixth_wrong_telephone_number_locks(
+    world: World, store: Store, number: str
+) -> None:
+    made = licences.new_number()
+    at = now()
+    row = LicenceRow(
+        registration_number=made,
+        phone=PHONE,
+        company="ためし商事",
+        valid_from=business_date(at),
+        issued_at=at,
+    )
+    with store.begin() as db:
+        licences.issue(db, row)
+    wish = await wish_of(world, made, phone="03-9999-9999")
+    said = [await refused(store, wish) for _ in range(6)]
+    assert [each[:6] for each in said] == ["AC-107"] * 5 + ["AC-112"]
+    assert (await refused(store, replace(wish, phone=PHONE))).startswith("AC-112")
+
+
+async def test_on_one_page_with_the_consent_through_the_gateway(
+    world: World,
+    store: Store,
+    number: str,
+    client: PrefectClient,
+    permitting: str,
+    warm_worker: Any,
+) -> None:
+    world.fill(2)
+    name = f"page-{uuid4().hex[:6]}"
+    await BugyoCredentials(
+        environment="URLを指定",
+        api_url=permitting,
+        id_url=permitting,
+        subscription_key=SecretStr(DEMO_SUBSCRIPTION_KEY),
+        client_id=DEMO_CLIENT_ID,
+        client_secret=SecretStr(DEMO_CLIENT_SECRET),
+        redirect_uri=REDIRECT,
+    ).save(name)
+    await catalog.ensure_work_pool()
+    title, pipeline = f"新しい接続: {PIPELINE.service}", PIPELINE
+    assert catalog.entrances()[title] is pipeline
+    entrance = await catalog._deploy_entrance(title, pipeline)
+    bugyo = await BugyoCredentials.aload(name)
+    kintone = await KintoneCredentials.aload(world.name)
+    typed: dict[str, Any] = {
+        "registration_number": number,
+        "phone": "+81 3 1234 5678",
+        "bugyo": {"$ref": {"block_document_id": str(bugyo._block_document_id)}},
+        "partner": {"$ref": {"block_document_id": str(kintone._block_document_id)}},
+        "settings": {"app": world.app},
+        "name": name,
+    }
+    # What the form can check is said beside the field, before anything starts.
+    bad = {**typed, "settings": {"app": "アプリ"}}
+    with pytest.raises(PrefectHTTPStatusError, match=r"settings\.app"):
+        await client.create_flow_run_from_deployment(entrance, parameters=bad)
+
+    first = await client.create_flow_run_from_deployment(entrance, parameters=typed)
+    page = await artifact(client, first.id, "consent")
+    url = re.findall(r"\]\((\S+)\)", page)[0]
+    begun = consents.Begun(uuid4(), url, "奉行クラウド", now())
+    with serving(store) as http:
+        query = await asyncio.to_thread(browse, begun, permitting)
+        answer: httpx.Response = await asyncio.to_thread(come_back, http, query)
+        assert answer.status_code == 200
+    state = await ended(client, first.id)
+    # Several 法人: they are listed, and one is put in; 許可する is not pressed again.
+    assert state.name == "ERROR"
+    assert "AC-217" in state.message
+    for each in DEMO_TENANTS[:2]:
+        assert each.name in state.message
+
+    chosen = {**typed, "tenant": DEMO_TENANTS[1].name}
+    second = await client.create_flow_run_from_deployment(entrance, parameters=chosen)
+    state = await ended(client, second.id)
+    assert (state.name, "対象 2 件" in state.message) == ("SUCCESS", True), state.message
+    assert (await BugyoCredentials.aload(name)).tenant_id == DEMO_TENANTS[1].id
+    made = await client.read_deployment_by_name(
+        f"{pipeline.connector}/{catalog.deployment_name(pipeline, name)}"
+    )
+    assert (made.work_pool_name, made.parameters) == ("app-connect", {"connection": name})
+    text = await artifact(client, second.id, "connection")
+    assert all(word in text for word in (name, DEMO_TENANTS[1].name, "毎日 5:00"))
+
+
+async def artifact(client: PrefectClient, run: Any, key: str) -> str:
+    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+    deadline = time.monotonic() + 90
+    while True:
+        found = await client.read_artifacts(artifact_filter=of_run)
+        if hits := [each for each in found if each.key == key]:
+            return str(hits[0].data)
+        state = (await client.read_flow_run(run)).state
+        assert time.monotonic() < deadline, state
+        assert state is None or not state.is_final(), state.message
+        await asyncio.sleep(0.2)
+
+
+async def ended(client: PrefectClient, run: Any) -> Any:
+    deadline = time.monotonic() + 90
+    while True:
+        state = (await client.read_flow_run(run)).state
+        if state is not None and state.is_final():
+            return state
+        assert time.monotonic() < deadline, state
+        await asyncio.sleep(0.2)
