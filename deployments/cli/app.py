@@ -134,6 +134,21 @@ def history(
 
 
 @app.command()
+def updates(as_json: Json = False) -> None:
+    """アップデート情報（変更点と、必要な対応）を表示します。"""
+    import json
+    from dataclasses import asdict
+
+    from flows.engine.updates import changes, current, lines
+
+    if as_json:
+        found = [{**asdict(each), "date": each.date.isoformat()} for each in changes()]
+        typer.echo(json.dumps({"version": current(), "changes": found}, ensure_ascii=False))
+        return
+    typer.echo("\n".join([f"お使いの版: {current()}", *lines(changes())]))
+
+
+@app.command()
 def doctor(
     bundle: Annotated[
         Path | None,

@@ -46,6 +46,12 @@ def history_csv(rows: Sequence[RunRow]) -> bytes:
     return cp932_csv(CSV_COLUMNS, [line(row) for row in rows])
 
 
+def _title(chosen: Mapping[str, Any], rows: Sequence[RunRow]) -> str:
+    if chosen["limit"] is None or chosen["first"] or chosen["last"]:
+        return f"処理履歴（{len(rows):,} 件）"
+    return f"処理履歴（最近{chosen['limit']}件）"
+
+
 def print_history(chosen: Mapping[str, Any], csv: Path | None, *, as_json: bool) -> None:
     """Print runs, newest first, or write them to a file.
 
@@ -66,7 +72,7 @@ def print_history(chosen: Mapping[str, Any], csv: Path | None, *, as_json: bool)
         typer.echo(json.dumps([row.model_dump(mode="json") for row in rows], ensure_ascii=False))
         return
     lines = [history_line(row) for row in rows]
-    Console().print(table(f"処理履歴（{len(rows):,} 件）", HISTORY_COLUMNS, lines))
+    Console().print(table(_title(chosen, rows), HISTORY_COLUMNS, lines))
     for row in rows:
         if row.error:
             steps = " ".join(f"{n}. {step}" for n, step in enumerate(row.error["next"], 1))

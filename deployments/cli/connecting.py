@@ -29,8 +29,10 @@ from flows.engine.opening import load_connection
 from flows.engine.pipeline import Tools
 from flows.engine.store import Store
 from flows.engine.tokens import Vault, save_pair, service_of
+from flows.engine.updates import lines
 from flows.operations.deploying import saved_connections
 from flows.operations.tokens import saved_credentials
+from flows.operations.updates import notice_update
 from flows.parts import consents
 from flows.parts.bugyo_codes import code_operations
 from flows.parts.oauth import OAuthClient, oauth_client
@@ -96,6 +98,8 @@ def deploy_connections(names: list[str]) -> int:
             else:
                 typer.echo(f"登録しました: {name}")
         await deploy_operations()
+        for line in lines(await notice_update()):
+            typer.echo(line, err=True)
         return status
 
     return asyncio.run(work())

@@ -67,6 +67,8 @@ def _first_run(stack: Stack, *, as_json: bool, run: bool) -> int:
     from deployments.frame import name_flows
     from deployments.samples import sample_connections
     from flows.engine.store import Store, migrate
+    from flows.engine.updates import lines
+    from flows.operations.updates import notice_update
 
     samples = sample_connections(stack.urls)
 
@@ -78,6 +80,8 @@ def _first_run(stack: Stack, *, as_json: bool, run: bool) -> int:
             if sample.prepare is not None:
                 await sample.prepare(Store())
         await deploy_operations()
+        for line in lines(await notice_update()):
+            typer.echo(line, err=True)
 
     migrate(stack.urls.store)
     name_flows(stack.settings.ui_dir, screen_names())
