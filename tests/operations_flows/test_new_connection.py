@@ -32,7 +32,9 @@ from flows.customers_from_kintone import PIPELINE
 from flows.engine import licences
 from flows.engine.clock import business_date, now
 from flows.engine.store import LicenceRow, Store
-from flows.operations.onboarding import Wish, connect, recheck_and_deploy
+from flows.operations.change_connection import change_connection
+from flows.operations.new_connection import entrance_form
+from flows.operations.onboarding import Wish, connect
 from flows.parts import consents
 from tests.flows.conftest import World, client, known_blocks, new_world, store, world
 from tests.gateway.conftest import serving
@@ -117,8 +119,8 @@ async def test_connected_checked_and_run_and_the_same_again_changes_nothing(
     block = await PIPELINE.connection_type.aload(name)
     block.schedule = "30 6 * * 1-5"
     await block.save(name, overwrite=True)
-    changed = await recheck_and_deploy(store, PIPELINE, name, catalog.deploy)
-    assert (changed.deployment, changed.seen.records) == (made.deployment, 3)
+    changed: Any = await change_connection(f" {name} ", return_state=True)
+    assert (changed.name, "対象 3 件" in changed.message) == ("SUCCESS", True), changed.message
     (schedule,) = (await client.read_deployment(made.deployment)).schedules
     assert schedule.schedule.cron == "30 6 * * 1-5"
 
@@ -273,3 +275,21 @@ async def ended(client: PrefectClient, run: Any) -> Any:
             return state
         assert time.monotonic() < deadline, state
         await asyncio.sleep(0.2)
+
+
+@pytest.mark.parametrize("title", catalog.entrances())
+def test_every_connector_has_a_form_of_its_own(title: str) -> None:
+    """Two pickers and the settings, drawn as the connection block draws them; no secret field."""
+    pipeline = catalog.entrances()[title]
+    form = entrance_form(pipeline)
+    for picker in ("bugyo", "partner"):
+        block = form.definitions[form.properties[picker]["$ref"].rpartition("/")[2]]
+        assert block["block_type_slug"].endswith("-credentials")
+    settings = form.definitions[form.properties["settings"]["$ref"].rpartition("/")[2]]
+    assert settings["properties"]
+    assert all("default" not in settings["properties"][each] for each in settings["required"])
+    assert form.properties["connector"]["enum"] == [pipeline.connector]
+    assert not any("writeOnly" in field for field in form.properties.values())
+    assert not any(
+        field["title"].isascii() for name, field in form.properties.items() if name != "partner"
+    )
