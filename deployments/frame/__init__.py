@@ -84,8 +84,10 @@ def policy(origin: str) -> str:
     socket = re.sub(r"^http", "ws", origin)
     return (
         "default-src 'self'; "
-        f"connect-src 'self' {origin} {socket}; "
+        f"connect-src 'self' {origin} {socket} data: blob:; "
         "img-src 'self' data: blob:; font-src 'self' data:; "
-        "style-src 'self' 'unsafe-inline'; script-src 'self'; worker-src 'self' blob:; "
+        # The timeline of a run compiles its shaders' code: without unsafe-eval it stays empty.
+        "style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-eval'; "
+        "worker-src 'self' blob:; "
         "object-src 'none'; base-uri 'self'; form-action 'self'"
     )

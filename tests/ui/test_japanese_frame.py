@@ -128,6 +128,8 @@ def test_what_a_person_typed_is_left_alone(screen: Screen, page: Page) -> None:
 def test_the_browser_talks_to_nobody_but_us(screen: Screen, page: Page) -> None:
     asked: list[str] = []
     refused: list[str] = []
+    broken: list[str] = []
+    page.on("pageerror", lambda error: broken.append(error.message))
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: refused.append(message.text))
     for address in pages(screen).values():
@@ -139,6 +141,7 @@ def test_the_browser_talks_to_nobody_but_us(screen: Screen, page: Page) -> None:
     # The policy is what keeps it so, and it stops nothing that the pages need.
     stopped = [text for text in refused if "Content Security Policy" in text]
     assert all("amplitude" in text for text in stopped), stopped
+    assert broken == []
 
 
 @pytest.fixture
