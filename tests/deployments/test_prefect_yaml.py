@@ -21,6 +21,7 @@ from deployments import catalog
 from deployments.samples import MAIN
 from deployments.samples.kintone import connections, kintone_emulator
 from deployments.stack.settings import StackUrls, child_environment
+from flows.customers_from_kintone import PIPELINE
 from flows.engine.store import migrate
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +100,7 @@ async def test_prefect_s_own_commands(
     await connections(urls)[0].save()
     await cli("deploy", "--all")
 
-    entry = next(iter(catalog.connectors().values()))
+    entry = catalog.connectors()[PIPELINE.connector]
     name = f"{entry.flow.name}/{catalog.deployment_name(entry.pipeline, MAIN)}"
     async with get_client() as client:
         by_file = await client.read_deployment_by_name(name)

@@ -69,6 +69,11 @@ def secret(name: str) -> SecretStr:
     return SecretStr(canary(name))
 
 
+def put_off(state: State[Any]) -> bool:
+    """Whether the run goes on by itself when a service is there again."""
+    return state.is_scheduled() and str(state.name).endswith(" まで待っています")
+
+
 @dataclass
 class Case:
     """One connection and what its run meets.
@@ -287,11 +292,11 @@ class World:
         return run.id
 
     async def ended(self, client: PrefectClient, run: UUID, poll: float = 0.2) -> State[Any]:
-        """The final state of a run, looked for every ``poll`` seconds."""
+        """The final state of a run, or that in which it waits for a service."""
         deadline = time.monotonic() + 90
         while True:
             state = (await client.read_flow_run(run)).state
-            if state is not None and state.is_final():
+            if state is not None and (state.is_final() or put_off(state)):
                 return state
             assert time.monotonic() < deadline, f"{run} is still {state!r}"
             await asyncio.sleep(poll)
