@@ -235,6 +235,7 @@ class World:
             "client_secret": SecretStr(CLIENT_SECRET),
             "access_token": secret("unused-access"),
             "refresh_token": secret("unused-refresh"),
+            "consent_verifier": secret("unused-verifier"),
             "tenant_id": DEMO_TENANTS[0].id,
             **case.bugyo,
         }
@@ -247,6 +248,7 @@ class World:
             "client_secret": secret("kintone-client-secret"),
             "access_token": secret("kintone-access"),
             "refresh_token": secret("kintone-refresh"),
+            "consent_verifier": secret("kintone-verifier"),
             **case.kintone,
         }
         own = self._good is None or self._good[0] is not kintone

@@ -278,10 +278,10 @@ async def test_one_bad_row_is_rejected_alone(world: Any, mode: str, reply: str) 
     world.bugyo.settings = world.bugyo.settings.model_copy(update=changes)
     take = world.book._errors
 
-    def errors(row: Any, known: Any) -> Any:
+    def errors(row: Any, *rest: Any) -> Any:
         if row.get("AR2010001") == "000013":
             return [("E1999", "この得意先は登録できません。", "AR2010001")]
-        return take(row, known)
+        return take(row, *rest)
 
     world.book._errors = errors
     ran = await world.run()

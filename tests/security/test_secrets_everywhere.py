@@ -21,6 +21,7 @@ from prefect.client.orchestration import get_client
 from pydantic import SecretStr
 
 from blocks.alerts import MailAlert, WebhookAlert
+from blocks.webhook import WebhookSettings
 from connectors.kit.emulator import Fault
 from deployments import alerts
 from deployments.catalog import block_types
@@ -37,12 +38,26 @@ PLANTED: dict[str, set[str]] = {
         "client_secret",
         "access_token",
         "refresh_token",
+        "consent_verifier",
     },
-    "KintoneCredentials": {"api_token", "client_secret", "access_token", "refresh_token"},
+    "KintoneCredentials": {
+        *("api_token", "client_secret", "access_token", "refresh_token", "consent_verifier"),
+    },
+    "WebhookSettings": {"secret"},
     "MailAlert": {"password"},
     "WebhookAlert": {"url"},
 }
 """Where canaries are planted: by `World.make`, and below."""
+
+ELSEWHERE = {
+    "KingOfTimeCredentials": {"access_token"},
+    "MfExpenseCredentials": {
+        *("client_secret", "access_token", "refresh_token", "consent_verifier"),
+    },
+    "SmaregiCredentials": {"client_secret"},
+    "SmartHRCredentials": {"access_token"},
+}
+"""Planted by tests/acceptance in every secret field of each connector's credentials."""
 
 
 def secret_fields(block: type[Block]) -> set[str]:
@@ -62,7 +77,7 @@ def test_a_canary_sits_in_every_secret_field_of_every_block() -> None:
         for block in [*block_types(), MailAlert, WebhookAlert]
         if (fields := secret_fields(block))
     }
-    assert found == PLANTED
+    assert found == PLANTED | ELSEWHERE
 
 
 @pytest.mark.parametrize("block", [*block_types(), MailAlert, WebhookAlert])
@@ -95,6 +110,8 @@ def told(world: World) -> Iterator[tuple[Postbox, Any]]:
             security="なし",
         )
         await alerts.set_alert("mail", mail, late=timedelta(minutes=10))
+        webhook = WebhookSettings(service="その他", secret=secret("webhook-of-a-service"))
+        await webhook.save("canary-alerted", overwrite=True)
         # This one cannot be sent: its failure is written into the server's events.
         refused = mail.model_copy(
             update={"user": "app", "password": secret("smtp-password"), "security": "STARTTLS"}
