@@ -170,6 +170,6 @@ def test_only_the_owner_reads_what_is_secret(running: Running) -> None:
 def test_a_login_that_is_none_is_told_without_showing_it(tmp_path: Path, value: str) -> None:
     settings = StackSettings(state_dir=tmp_path, api_auth=value)
     with pytest.raises(StackError, match="APP_CONNECT_API_AUTH") as caught:
-        prefect_environment(settings, StackUrls("http://p", "s", "d", "k", "b"))
+        prefect_environment(settings, StackUrls("http://p", "s", "d", {}))
     assert value not in str(caught.value)
     assert value not in repr(settings)
