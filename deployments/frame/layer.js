@@ -92,6 +92,7 @@
   }
 
   function addSwitch() {
+    // Beside the logo: nothing of the pages lies there, whatever their length.
     const button = document.createElement("button");
     button.id = "app-connect-language";
     button.type = "button";
@@ -99,7 +100,7 @@
     button.lang = language === "ja" ? "en" : "ja";
     button.dataset.appConnectKeep = "";
     button.style.cssText =
-      "position:fixed;right:12px;bottom:12px;z-index:40;padding:4px 10px;font:12px sans-serif;" +
+      "position:fixed;left:160px;top:22px;z-index:40;padding:4px 10px;font:12px sans-serif;" +
       "border:1px solid #9ca3af;border-radius:6px;background:#fff;color:#1f2937;opacity:.85";
     button.addEventListener("click", () => {
       localStorage.setItem(KEY, language === "ja" ? "en" : "ja");

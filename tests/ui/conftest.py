@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from deployments.stack.ports import free_port_variables
 from deployments.stack.processes import Child, Guard
@@ -20,6 +20,8 @@ from deployments.stack.settings import child_environment
 
 AUTH = "keiri:himitsu-no-aikotoba-7"
 """What the log-in page asks for."""
+
+expect.set_options(timeout=20_000)  # a page draws itself late on a busy machine
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 
