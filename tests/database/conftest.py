@@ -151,7 +151,7 @@ class Machine:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=300,
             check=False,
         )
 

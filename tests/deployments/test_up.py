@@ -44,7 +44,7 @@ def once(environment: dict[str, str]) -> tuple[int, list[dict[str, Any]], dict[s
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.stdout.strip(), done.stderr
