@@ -184,7 +184,7 @@ class AttendanceFromKingOfTimeConnection(Connection):
 
     kingoftime: KingOfTimeCredentials = Field(
         title="KING OF TIME（勤怠）",
-        description="Blocks で先に作成した、KING OF TIME の接続情報を選びます。",
+        description="「接続情報・設定」で先に作成した、KING OF TIME の接続情報を選びます。",
     )
     settings: AttendanceSettings = Field(
         title="設定", description="連携する勤怠と、項目の対応です。"
@@ -334,7 +334,7 @@ async def attendance_from_kingoftime(
     """KING OF TIME の締めた勤怠を、奉行クラウドの勤怠に連携します。
 
     Args:
-        connection: 接続（Blocks）の名前です。
+        connection: 接続（接続情報・設定）の名前です。
         mode: 差分はまだ締めていなかった勤怠と最近の月とエラー明細、全件は開始年月からのすべて、
             1件は1人だけ、エラー明細のみはエラー明細にあるデータだけを処理します。
         record_key: 「1件」のときの従業員コードです。「0001/2026-10」のように年月も指定できます。

@@ -66,7 +66,7 @@ OPERATION = Operation(
     description="""\
 App Connect とコネクタの変更点、アップデートのあとに必要な対応を表示します。
 
-- **今すぐ実行**: Run → Quick run で表示します。ページは Artifacts の「updates」です。
+- **今すぐ実行**: 「実行」→「今すぐ実行」で表示します。ページは「結果・明細」の「updates」です。
 - **アップデートしたとき**: `app-connect up` または `app-connect deploy` が、\
 前の版からの変更点と必要な対応を表示します。
 """,
