@@ -39,7 +39,7 @@ from connectors.bugyo._emulator_slip_desk import Handler, SlipDesk
 from connectors.bugyo._emulator_values import Refusal
 from connectors.bugyo.models import Tenant
 from connectors.bugyo.registry import operation
-from connectors.kit.emulator import CONTROL, Emulator
+from connectors.kit.emulator import Emulator
 
 __all__ = [
     "DEMO_CLIENT_ID",
@@ -141,9 +141,6 @@ class BugyoEmulator(Emulator):
             **self._slips.operations(),
         }
         self._operations = {operation(each).path.lower(): handlers[each] for each in handlers}
-        self.api.include_router(self._steering())
-        self.api.include_router(self._masters.steering(), prefix=CONTROL)
-        self.api.include_router(self._slips.steering(), prefix=CONTROL)
         # One route for everything else: the gateway matches paths without regard to case.
         self.api.add_route("/{path:path}", self._gateway, methods=["GET", "POST", "PUT", "DELETE"])
 
@@ -219,8 +216,13 @@ class BugyoEmulator(Emulator):
             "refreshes": self.accounts.refreshes,
         }
 
-    def _steering(self) -> APIRouter:
-        router = APIRouter(prefix=CONTROL)
+    def steering_routers(self) -> list[APIRouter]:
+        """Settings and accounts, masters, slips."""
+        own = [self._own_steering(), self._masters.steering(), self._slips.steering()]
+        return [*super().steering_routers(), *own]
+
+    def _own_steering(self) -> APIRouter:
+        router = APIRouter()
 
         @router.get("/settings")
         async def read_settings() -> EmulatorSettings:

@@ -18,12 +18,14 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import Any, Literal
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CONTROL = "/__emulator__"
@@ -91,14 +93,19 @@ MAINTENANCE_PAGE = (
 class FaultControl:
     """ASGI middleware: keeps the books on requests and makes the faults that are waiting.
 
+    Args:
+        app: The service.
+        steering: Who answers a request to `CONTROL`, which is neither counted nor faulty.
+
     Attributes:
         requests: What arrived, faulty ones included.
         hook: Called with the path of each request that meets no fault, when it has been processed
             and before a byte of the answer leaves.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, steering: Callable[[Scope], ASGIApp]) -> None:
         self._app = app
+        self._steering = steering
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self.requests: deque[RequestRecord] = deque(maxlen=200_000)
@@ -140,8 +147,11 @@ class FaultControl:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, with the first waiting fault that matches it."""
-        if scope["type"] != "http" or scope["path"].startswith(CONTROL):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if scope["path"].startswith(CONTROL):
+            await self._steering(scope)(scope, receive, send)
             return
         method, path = scope["method"], scope["path"]
         self.requests.append(RequestRecord(method=method, path=path, at=time.time()))
@@ -275,15 +285,35 @@ class Emulator:
         self.api = FastAPI(
             title=f"{self.name} emulator", docs_url=None, redoc_url=None, openapi_url=None
         )
-        self.faults = FaultControl(self.api)
-        self.api.include_router(self._control())
+        self.faults = FaultControl(self.api, self._steering)
 
     def books(self) -> dict[str, Any]:
         """What the service holds, as JSON: a checker reads this, never our own books."""
         return {}
 
+    def steering_routers(self) -> list[APIRouter]:
+        """What `CONTROL` offers; a subclass adds its own.
+
+        Made when the first such request comes: FastAPI takes milliseconds for each route, and
+        most tests, which make emulators by the thousand, steer them as objects.
+        """
+        return [self._control()]
+
+    @cached_property
+    def _steering_api(self) -> FastAPI:
+        api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        for router in self.steering_routers():
+            api.include_router(router, prefix=CONTROL)
+        return api
+
+    def _steering(self, scope: Scope) -> ASGIApp:
+        """Who answers a request to `CONTROL`: those routers, or else ``api``."""
+        routes = self._steering_api.routes
+        known = any(route.matches(scope)[0] is not Match.NONE for route in routes)
+        return self._steering_api if known else self.api
+
     def _control(self) -> APIRouter:
-        router = APIRouter(prefix=CONTROL)
+        router = APIRouter()
 
         @router.get("/health")
         async def health() -> dict[str, str]:
@@ -320,6 +350,22 @@ def free_port() -> int:
         return port
 
 
+def _hang_up(server: uvicorn.Server) -> None:
+    """Refuse new connections from now on, and close those that are idle."""
+    done = threading.Event()
+
+    def close() -> None:
+        for each in server.servers:
+            each.close()
+        for connection in list(server.server_state.connections):
+            connection.shutdown()
+        done.set()
+
+    with suppress(RuntimeError):  # its loop has ended already
+        server.servers[0].get_loop().call_soon_threadsafe(close)
+        done.wait(timeout=5)
+
+
 @contextmanager
 def serve(emulator: Emulator, *, port: int | None = None) -> Iterator[str]:
     """Serve ``emulator`` on 127.0.0.1 from a thread of this process; yields its base URL."""
@@ -353,4 +399,8 @@ def serve(emulator: Emulator, *, port: int | None = None) -> Iterator[str]:
         yield f"http://127.0.0.1:{chosen}"
     finally:
         server.should_exit = True
-        thread.join(timeout=5)
+        _hang_up(server)
+        # By itself uvicorn looks for its end every 0.1 s and then waits as long again; that
+        # matters to nobody but a request that is still at work.
+        if server.server_state.tasks:
+            thread.join(timeout=5)

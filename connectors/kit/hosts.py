@@ -19,6 +19,7 @@ code: ``httpx-secure`` 2.0 opens a connection to the address before it judges it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import os
 import re
@@ -26,6 +27,8 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import certifi
 import httpcore
@@ -297,6 +300,21 @@ def trust_own(context: ssl.SSLContext) -> ssl.SSLContext:
 
 
 def _trust(verify: ssl.SSLContext | bool) -> ssl.SSLContext | bool:
-    if verify is not True or not os.environ.get(CA_VARIABLE):
+    if verify is not True:
         return verify
-    return trust_own(ssl.create_default_context(cafile=certifi.where()))
+    extra = os.environ.get(CA_VARIABLE, "")
+    changed = 0
+    if extra:
+        with contextlib.suppress(OSError):
+            changed = Path(extra).stat().st_mtime_ns
+    return _trusted(extra, changed)
+
+
+@lru_cache(maxsize=4)
+def _trusted(extra: str, _changed: int) -> ssl.SSLContext:
+    """The public certificates and those of the file ``extra``, read once for every client.
+
+    OpenSSL takes some 20 ms for them, and a run opens several clients.
+    """
+    context = ssl.create_default_context(cafile=certifi.where())
+    return trust_own(context) if extra else context

@@ -108,7 +108,7 @@ def history(
         datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="この日までです。")
     ] = None,
     result: Annotated[
-        str | None, typer.Option(help="SUCCESS / 一部エラー / ERROR / スキップ")
+        str | None, typer.Option(help="SUCCESS / 一部エラー / ERROR / スキップ / 待機中")
     ] = None,
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Excel で開ける CSV（Shift_JIS）に書き出します。")

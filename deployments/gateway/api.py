@@ -22,6 +22,7 @@ from connectors.kit import SettingsError, WaitError
 from deployments.gateway.keys import Caller, Scope, caller_of
 from flows.engine import history
 from flows.engine.clock import now
+from flows.engine.model import Result
 from flows.engine.run import ModeName
 from flows.engine.store import RunRow, Store
 
@@ -121,7 +122,10 @@ class RunResult(BaseModel):
     connection: str
     state: str = Field(description="Prefect の状態: SCHEDULED、RUNNING、COMPLETED、FAILED …")
     finished: bool
-    result: str | None = Field(description="SUCCESS / 一部エラー / ERROR / スキップ")
+    result: str | None = Field(
+        description="SUCCESS / 一部エラー / ERROR / スキップ。"
+        "待機中: 相手のサービスが開くのを待っています（finished は false のまま、自動で続きます）"
+    )
     extracted: int
     created: int
     updated: int
@@ -229,7 +233,8 @@ def _result(run: Any, row: RunRow | None, name: str) -> RunResult:
     if row is not None:
         took = max(0.0, ((row.ended_at or now()) - row.started_at).total_seconds())
     told = Finished(run.id, run.state, row, took).as_dict()
-    if not finished:
+    waits = row is not None and row.result == Result.POSTPONED
+    if not finished and not waits:
         told["result"] = None
     return RunResult(
         **told,
@@ -237,7 +242,7 @@ def _result(run: Any, row: RunRow | None, name: str) -> RunResult:
         connection=name,
         state=run.state.type.value if run.state is not None else "SCHEDULED",
         finished=finished,
-        message=(run.state.message or "") if finished else "",
+        message=(run.state.message or "") if finished or waits else "",
         error=row.error if row is not None else None,
     )
 
@@ -247,24 +252,38 @@ async def read_history(
     request: Request,
     caller: CallerOf,
     connection: Annotated[str | None, Query(max_length=200, description="接続の名前")] = None,
-    limit: Annotated[int, Query(ge=1, le=100, description="件数")] = 5,
+    first: Annotated[date | None, Query(alias="from", description="この日から（日本時間）")] = None,
+    last: Annotated[date | None, Query(alias="to", description="この日まで（日本時間）")] = None,
+    result: Annotated[Result | None, Query(description="結果")] = None,
+    before: Annotated[
+        UUID | None, Query(description="この処理より古いものだけ（前のページの最後の id）")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="件数")] = 5,
 ) -> list[dict[str, Any]]:
-    """新しい順の処理履歴です（app-connect history --json と同じ形）。"""
+    """新しい順の処理履歴です（app-connect history --json と同じ形）。
+
+    Prefect の画面より長く残ります。すべてを読むときは、最後の id を before に入れて、
+    空の一覧が返るまで繰り返します。
+    """
     _allow(caller, "read", connection)
-    _no_query(request, "connection", "limit")
+    _no_query(request, "connection", "from", "to", "result", "before", "limit")
     store: Store = request.app.state.store
-    wanted: list[str | None] = [*sorted(caller.connections)] or [None]
-    if connection is not None:
-        wanted = [connection]
 
     def read() -> list[RunRow]:
         with store.session() as session:
-            found = [
-                row
-                for name in wanted
-                for row in history.recent(session, connection=name, limit=limit)
-            ]
-        return sorted(found, key=lambda row: row.started_at, reverse=True)[:limit]
+            page = session.get(RunRow, before) if before is not None else None
+            if before is not None and (page is None or not caller.sees(page.connection)):
+                raise SettingsError("AC-215", f"処理 {before}")
+            return history.recent(
+                session,
+                connection=connection,
+                limit=limit,
+                first=first,
+                last=last,
+                result=result,
+                among=sorted(caller.connections),
+                before=page,
+            )
 
     rows = await asyncio.to_thread(read)
     return [row.model_dump(mode="json", exclude={"position"}) for row in rows]
@@ -291,7 +310,7 @@ _WORDS: dict[str, str] = {
 
 def wrong(violation: Any) -> str:
     """One violation of pydantic's in Japanese: which field, how; never what was sent."""
-    place = [str(part)[:40] for part in violation["loc"] if part != "body"]
+    place = [str(part)[:40] for part in violation["loc"] if part not in ("body", "query")]
     if violation["type"] == "json_invalid":
         place = []
     how = _WORDS.get(violation["type"], "の値が正しくありません")

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, func, text, update
+from sqlalchemy import Connection, func, text, tuple_, update
 from sqlmodel import Session, col, select
 
 from connectors.kit import FaultError, SettingsError
@@ -269,18 +269,27 @@ def recent(
     first: date | None = None,
     last: date | None = None,
     result: str | None = None,
+    among: Sequence[str] = (),
+    before: RunRow | None = None,
 ) -> list[RunRow]:
     """The newest runs first, of one connection or of all.
 
     Args:
         session: A session on the store.
         connection: Only of this one.
+        among: Only of these; empty = of all.
+        before: Only what comes after this one in the list: the next page.
         limit: How many at most; ``None`` = all.
         first: Only those that began on this day in Japan or later.
         last: Only those that began on this day in Japan or earlier.
         result: Only those with this 結果.
     """
-    query = select(RunRow).order_by(col(RunRow.started_at).desc())
+    query = select(RunRow).order_by(col(RunRow.started_at).desc(), col(RunRow.id).desc())
+    if among:
+        query = query.where(col(RunRow.connection).in_(among))
+    if before is not None:
+        place = tuple_(col(RunRow.started_at), col(RunRow.id))
+        query = query.where(place < tuple_(before.started_at, before.id))
     if connection is not None:
         query = query.where(RunRow.connection == connection)
     if first is not None:

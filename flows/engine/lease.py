@@ -137,12 +137,14 @@ class Lease:
 
 
 def _take(db: Connection, connection: str, run_id: UUID) -> tuple[int | None, Row[Any]]:
-    """The fence, or ``None``; and who held the lease before."""
+    """The fence and who held the lease before; or ``None`` and who holds it."""
     holder = db.execute(_HOLDER, {"connection": connection}).one()
     row = db.execute(
         _TAKE, {"connection": connection, "run": run_id, "seconds": LEASE_SECONDS}
     ).first()
-    return (None if row is None else int(row[0])), holder
+    if row is None:  # perhaps it was taken between the two statements
+        return None, db.execute(_HOLDER, {"connection": connection}).one()
+    return int(row[0]), holder
 
 
 def _seize(db: Connection, connection: str, run_id: UUID, holder: Row[Any]) -> int | None:

@@ -71,7 +71,7 @@ def test_counts_add_up_and_the_second_run_posts_nothing(environment: dict[str, s
         first[name] for name in ("created", "updated", "unchanged", "rejected")
     )
     held = books(environment)
-    written = [book["writes"] for book in held["customers"].values()]
+    written = [books["customer"]["writes"] for books in held["masters"].values()]
     assert sum(map(len, written)) == first["created"]
     assert all(times == 1 for book in written for times in book.values())
 

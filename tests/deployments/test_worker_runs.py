@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -110,11 +112,23 @@ async def test_a_run_completes_and_its_log_arrives(
     assert await logged(client, started.id, f"{words} こんにちは")
 
 
+def seconds_to_import() -> float:
+    """What a run costs that begins with a new Python, here and now."""
+    started = time.monotonic()
+    modules = "import prefect.flow_engine, prefect.workers.process, prefect.runner"
+    subprocess.run([sys.executable, "-c", modules], env=dict(os.environ), check=True)
+    return time.monotonic() - started
+
+
 async def test_time_to_running(run: Run, client: PrefectClient) -> None:
-    """Not a benchmark: a worker that imports Prefect for each run takes 6 s, whatever the poll."""
+    """A worker that imports Prefect for each run takes as long as that import, whatever the poll.
+
+    Beside that import and not in seconds: on a machine with other work both take longer.
+    """
     await until(client, (await run("empty")).id, *FINAL)  # the pool's first run pays for caches
-    waits, totals = [], []
+    waits, totals, imports = [], [], []
     for _ in range(3):
+        imports.append(seconds_to_import())
         started = await run("empty")
         ended = await until(client, started.id, *FINAL)
         assert started.expected_start_time is not None
@@ -123,7 +137,9 @@ async def test_time_to_running(run: Run, client: PrefectClient) -> None:
         waits.append((ended.start_time - started.expected_start_time).total_seconds())
         totals.append((ended.end_time - started.expected_start_time).total_seconds())
     print("seconds to Running:", sorted(waits), "to Completed:", sorted(totals))
-    assert sorted(waits)[1] < 3.5
+    print("seconds of an import:", sorted(imports))
+    poll = 1.0  # the worker asks once a second
+    assert sorted(waits)[1] < poll + sorted(imports)[1]
 
 
 async def test_an_error_in_a_flow_is_failed_not_crashed(run: Run, client: PrefectClient) -> None:
@@ -230,8 +246,12 @@ async def test_stopping_the_worker_ends_its_runs_and_reports_them(
         assert ended.state is not None
         assert ended.state.is_crashed()
     assert files[0].with_suffix(".ended").read_text() == "finally"
-    for pid in [*pids, worker.pid]:
+    for pid in pids:
         await gone(pid)
+    deadline = time.monotonic() + 20
+    while worker.exit_code is None:  # a zombie's other threads may outlive its first one
+        assert time.monotonic() < deadline, "the worker has not ended"
+        await asyncio.sleep(0.05)
     assert worker.exit_code == 0
 
 

@@ -39,11 +39,16 @@ async def test_a_scheduled_run_happens_by_itself(world: Any, client: Any, warm_w
         deployment, [(IntervalSchedule(interval=timedelta(seconds=3)), True)]
     )
     deadline = time.monotonic() + 60
-    while not (done := await client.read_flow_runs(flow_run_filter=of(world, StateType.COMPLETED))):
+    done: list[Any] = []
+    while not any(run.state.name != "スキップ" for run in done):
+        done = await client.read_flow_runs(flow_run_filter=of(world, StateType.COMPLETED))
         assert time.monotonic() < deadline, "no scheduled run has ended"
         await asyncio.sleep(0.3)
     await client.delete_deployment(deployment)
-    first = min(done, key=lambda run: run.start_time)
+    # Where three seconds are not enough for a run, the next ones are skipped.
+    first = min(
+        (run for run in done if run.state.name != "スキップ"), key=lambda run: run.start_time
+    )
     assert first.auto_scheduled
     assert first.name.endswith(" スケジュール")
     assert first.state.name == "SUCCESS"

@@ -92,11 +92,33 @@ async def test_a_run_from_the_request_to_its_result(
     rows = asker.get("/history", params={"limit": 5}).json()
     assert [row["id"] for row in rows] == [str(ran.row.id)]
     assert [each["name"] for each in asker.get("/connections").json()] == [mine.name]
+    # All of it, page by page, however old: Prefect's own retention does not matter.
+    newer = await mine.run()
+    everything = [str(newer.row.id), str(ran.row.id)]
+    paged: list[str] = []
+    while page := asker.get(
+        "/history", params={"limit": 1, **({"before": paged[-1]} if paged else {})}
+    ).json():
+        paged += [row["id"] for row in page]
+    assert paged == everything
+    day = str(ran.row.business_date)
+    for chosen, ids in (
+        ({"from": day, "to": day, "result": "SUCCESS"}, everything),
+        ({"to": "2026-01-01"}, []),
+        ({"from": "2099-01-01"}, []),
+        ({"result": "ERROR"}, []),
+    ):
+        found = asker.get("/history", params={"limit": 1000, **chosen}).json()
+        assert [row["id"] for row in found] == ids, chosen
+    for bad in ({"from": "昨日"}, {"result": "だめ"}, {"limit": 1001}, {"form": day}):
+        assert code(asker.get("/history", params=bad)) == "AC-212", bad
 
     # Nothing of others: not to be started, not to be read, not even to be known of.
     theirs = await other.run()
     assert asker.start(other.name).status_code == 403
     assert asker.get("/history", params={"connection": other.name}).status_code == 403
+    hidden = asker.get("/history", params={"before": str(theirs.row.id)})
+    assert code(hidden) == "AC-215"
     unknown, foreign = asker.get(f"/runs/{uuid4()}"), asker.get(f"/runs/{theirs.row.id}")
     assert unknown.status_code == foreign.status_code == 404
     assert code(unknown) == code(foreign) == "AC-215"

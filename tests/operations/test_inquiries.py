@@ -213,7 +213,7 @@ async def test_both_mails_leave_with_the_facts_of_the_run_and_no_more(
     assert f"処理番号: {run}" in words
     assert "AC-301 データの取得に失敗" in words
     assert "取得 10 / 登録 7" in words
-    assert "cAnArY" not in words + reply
+    assert "words of the vendor" not in words + reply
     assert day_text(date(2026, 11, 25)) == "2026年11月25日（水）"
     assert "2026年11月25日（水）までに" in reply
     assert "処理番号" not in reply
@@ -224,7 +224,7 @@ async def test_both_mails_leave_with_the_facts_of_the_run_and_no_more(
 
 
 def _failed_run(store: Store, run: UUID) -> None:
-    error = FaultError("AC-301", "cAnArY-vendor-words", service="kintone")
+    error = FaultError("AC-301", "words of the vendor", service="kintone")
     with store.session() as session:
         history.open_run(
             session,
@@ -243,7 +243,7 @@ def _failed_run(store: Store, run: UUID) -> None:
             run,
             result=Result.ERROR,
             counts=Counts(extracted=10, created=7, rejected=3),
-            message="cAnArY-message",
+            message="words of the vendor",
             error=error.as_dict(),
         )
 
