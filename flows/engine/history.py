@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, func, text, tuple_, update
+from sqlalchemy import Connection, func, literal, text, tuple_, update
 from sqlmodel import Session, col, select
 
 from connectors.kit import FaultError, SettingsError
@@ -289,7 +289,7 @@ def recent(
         query = query.where(col(RunRow.connection).in_(among))
     if before is not None:
         place = tuple_(col(RunRow.started_at), col(RunRow.id))
-        query = query.where(place < tuple_(before.started_at, before.id))
+        query = query.where(place < tuple_(literal(before.started_at), literal(before.id)))
     if connection is not None:
         query = query.where(RunRow.connection == connection)
     if first is not None:
