@@ -45,7 +45,7 @@ setup: ## .venv with what a run needs
 test: ## lint, format, types, import rule, tests
 	@$(call install,dev)
 	@$(MAKE) --no-print-directory check
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore=tests/ui --ignore=tests/database \
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore=tests/ui --ignore=tests/database \
 		--ignore=tests/contract $(ARGS)
 
 check:

@@ -64,6 +64,24 @@ TOY_FLOWS = Path(__file__).parent / "deployments"
 """Folder that makes ``toy_flows`` importable in the worker."""
 
 
+SLOW_FIRST = (
+    *("flows", "faults", "errors", "docs", "deployments", "operations_flows", "gateway"),
+    *("acceptance", "operations", "security", "blocks"),
+)
+"""Folders with servers and processes, the longest first; all others are quick."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: what is handed out last decides when the last of several processes ends."""
+    place = {name: number for number, name in enumerate(SLOW_FIRST)}
+    here = Path(__file__).parent
+
+    def key(item: pytest.Item) -> int:
+        return place.get(item.path.relative_to(here).parts[0], len(place))
+
+    items.sort(key=key)
+
+
 class TestPostgres:
     """Databases of the session's PostgreSQL, which is fast because it is not durable."""
 

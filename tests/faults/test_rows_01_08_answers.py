@@ -328,7 +328,8 @@ def restocked(firm: Company, n: int) -> int:
         firm.delete(number)
     firm.bugyo.journals[TENANT] = JournalBook(firm.bugyo.masters[TENANT])
     many = 10 + n * 50 // (TIMES - 1)
-    lines = 1000 // (many // (1 + n % 3))  # 1 to 4 requests
+    # Every fifth company fills several requests, the others one that is soon read.
+    lines = 1000 // (many // (2 + n % 3)) if n % 5 == 4 else 3
     for number in firm.kintone.seed("1", [long_voucher(lines)] * many):
         firm.records[number] = (10 * lines, True)
     per_request = 1000 // lines
