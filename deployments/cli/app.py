@@ -16,6 +16,7 @@ import typer
 
 from deployments.cli.alerts import alerts
 from deployments.cli.codes import codes
+from deployments.cli.connect import connect
 from deployments.cli.inquiry import inquiry
 from deployments.cli.keys import key
 from deployments.cli.licence import licence
@@ -39,6 +40,7 @@ app.add_typer(codes, name="codes")
 app.add_typer(inquiry, name="inquiry")
 app.add_typer(key, name="key")
 app.add_typer(licence, name="licence")
+app.command("connect")(connect)
 app.command("new-connector")(new_connector)
 
 Json = Annotated[bool, typer.Option("--json", help="結果を JSON で表示します。")]

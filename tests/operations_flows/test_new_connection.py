@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
 from blocks import BugyoCredentials, KintoneCredentials
 from connectors.bugyo.emulator import (
@@ -28,6 +30,7 @@ from connectors.bugyo.emulator import (
 from connectors.kit import AppConnectError
 from connectors.kit.emulator import serve
 from deployments import catalog
+from deployments.cli.app import app
 from flows.customers_from_kintone import PIPELINE
 from flows.engine import licences
 from flows.engine.clock import business_date, now
@@ -135,6 +138,37 @@ async def test_connected_checked_and_run_and_the_same_again_changes_nothing(
     await connect(store, replace(wish, name=""), nobody, noted)
     assert names[0] == name
     assert names[1].startswith(PIPELINE.connector)
+    # The command line does the same.
+    options = ["--number", number, "--phone", PHONE, "--set", f"app={world.app}", "--json"]
+    saved = str(wish.bugyo._block_document_name)
+    credentials = ["--bugyo", saved, "--partner", saved]
+
+    async def by_command(*arguments: str) -> Any:
+        return await asyncio.to_thread(CliRunner().invoke, app, ["connect", *arguments])
+
+    done = await by_command(PIPELINE.connector, *options, *credentials, "--name", name)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert json.loads(done.stdout) == {
+        "name": name,
+        "tenant": DEMO_TENANTS[0].name,
+        "records": 3,
+        "deployment": str(made.deployment),
+    }
+    for arguments, words in (
+        (["nothing", *options, *credentials], PIPELINE.connector),
+        (
+            [PIPELINE.connector, *options, "--bugyo", saved, "--partner", "no"],
+            "「no」がありません",
+        ),
+        ([PIPELINE.connector, *options, *credentials, "--set", "app"], "名前=値"),
+        (
+            [PIPELINE.connector, *options, *credentials, "--settings", "no.toml"],
+            "no.toml を読めません",
+        ),
+    ):
+        failed = await by_command(*arguments)
+        assert isinstance(failed.exception, AppConnectError), failed.output
+        assert words in str(failed.exception)
     # The name belongs to a connection with other credentials.
     await wish.partner.model_copy().save(f"{name}-other")
     partner = await KintoneCredentials.aload(f"{name}-other")
