@@ -11,12 +11,9 @@ the `connectors.kit.TokenKeeper`'s matter.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from urllib.parse import urlencode, urlsplit
-
-import orjson
+from urllib.parse import urlsplit
 
 from connectors.bugyo._answers import AnswerReader
 from connectors.bugyo.client import PROFILE, SUBSCRIPTION_KEY_HEADER
@@ -28,14 +25,17 @@ from connectors.kit import (
     AppConnectError,
     Authorizer,
     Consent,
-    Failure,
-    FaultError,
     Masker,
     ServiceProfile,
     StaticHeaders,
-    UnknownOutcomeError,
-    WaitError,
-    error_for,
+)
+from connectors.kit.token_endpoint import (
+    TokenEndpoint,
+    code_grant,
+    consent_url,
+    oauth_error,
+    oauth_word,
+    refresh_grant,
 )
 from connectors.kit.tokens import TOKEN_TIMEOUTS, Clock, GrantLife, Tokens, bearer, utc_now
 
@@ -73,15 +73,8 @@ def authorization_url(
         redirect_uri: Exactly as registered at OBC.
         consent: Of `begin_consent`; kept by the caller until the browser comes back.
     """
-    query = urlencode(
-        {
-            "response_type": "code",
-            "client_id": client_id,
-            "redirect_uri": redirect_uri,
-            **consent.query(),
-        }
-    )
-    return f"{environment.id_base.rstrip('/')}{operation('Authorize').path}?{query}"
+    page = f"{environment.id_base.rstrip('/')}{operation('Authorize').path}"
+    return consent_url(page, client_id, redirect_uri, consent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +124,7 @@ class OAuthApp:
             WaitError, FaultError: the token endpoint could not answer.
         """
         self.masker.add(code, consent.verifier)
-        grant = {"grant_type": "authorization_code", "code": code, **consent.proof()}
-        return await self._token(grant, kept="")
+        return await self._endpoint().ask(code_grant(code, self.redirect_uri, consent))
 
     async def refresh(self, tokens: Tokens) -> Tokens:
         """The next pair. Call it through a `TokenKeeper` only: ``tokens`` may be dead afterwards.
@@ -143,77 +135,35 @@ class OAuthApp:
             WaitError, FaultError: no definite answer; the grant may well be alive.
         """
         self.masker.add(tokens.access_token, tokens.refresh_token)
-        return await self._token(
-            {"grant_type": "refresh_token", "refresh_token": tokens.refresh_token},
-            kept=tokens.refresh_token,
-        )
+        grant = {**refresh_grant(tokens), "redirect_uri": self.redirect_uri}
+        return await self._endpoint().ask(grant, kept=tokens.refresh_token)
 
-    async def _token(self, grant: Mapping[str, str], *, kept: str) -> Tokens:
+    def _endpoint(self) -> TokenEndpoint:
         self.masker.add(self.subscription_key, self.client_secret)
         host = urlsplit(self.environment.api_base).netloc
         reader = AnswerReader(self.masker, host=host)
-        body = {
-            **grant,
-            "redirect_uri": self.redirect_uri,
-            "client_id": self.client_id,
-            "client_secret": self.client_secret,
-        }
-        async with ApiClient(
-            self.profile,
-            self.environment.api_base,
-            classify=lambda answer: _classify(reader, answer),
-            headers={SUBSCRIPTION_KEY_HEADER: self.subscription_key},
-            secrets=self.masker,
-            verify=self.verify,
-        ) as api:
-            try:
-                answer = await api.request("POST", operation("Token").path, kind="once", json=body)
-            except UnknownOutcomeError as error:
-                # Nothing was posted; to the clerk this is a service that cannot be reached. No
-                # failure class is passed on: the request that needed the token must not repeat a
-                # refresh whose token may be used up.
-                if error.failure is Failure.UNAVAILABLE:
-                    raise WaitError(
-                        "AC-502", detail=error.detail, retry_after=error.retry_after
-                    ) from error.__cause__
-                raise FaultError("AC-501", host, detail=error.detail) from error.__cause__
-        return self._read(answer, kept)
 
-    def _read(self, answer: Answer, kept: str) -> Tokens:
-        content = answer.json()
-        if not isinstance(content, dict) or not isinstance(content.get("access_token"), str):
-            raise FaultError("AC-303", detail=answer.detail, failure=Failure.UNREADABLE)
-        # RFC 6749, 6: a server that does not rotate may leave the refresh token out.
-        access, refresh = content["access_token"], str(content.get("refresh_token") or kept)
-        self.masker.add(access, refresh)
-        issued = self.clock()
-        try:
-            expires = issued + timedelta(seconds=float(content["expires_in"]))
-        except (KeyError, TypeError, ValueError, OverflowError):
-            expires = None
-        return Tokens(access, refresh, issued_at=issued, expires_at=expires)
+        def classify(answer: Answer) -> AppConnectError | None:
+            detail = replace(reader.detail(answer), vendor_code=oauth_word(answer) or None)
+            said = detail if oauth_word(answer) else None
+            return oauth_error(answer, reader.classify(answer), detail=said)
 
-
-def _classify(reader: AnswerReader, answer: Answer) -> AppConnectError | None:
-    """RFC 6749, 5.2 where the answer speaks it, else as any other answer of the gateway."""
-    try:
-        content = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        content = None
-    word = content.get("error") if isinstance(content, dict) else None
-    code = {
-        "invalid_grant": "AC-101",
-        "invalid_client": "AC-102",
-        "unauthorized_client": "AC-102",
-    }.get(word if isinstance(word, str) else "")
-    if code is not None and 400 <= answer.status < 500:
-        detail = replace(reader.detail(answer), vendor_code=str(word))
-        return error_for(code, detail=detail, failure=Failure.REFUSED)
-    error = reader.classify(answer)
-    if error is not None and error.code == "AC-101":
-        # A bare 401 of the token endpoint speaks of the client: only invalid_grant ends a grant.
-        return error_for("AC-102", detail=error.detail, failure=error.failure)
-    return error
+        return TokenEndpoint(
+            lambda: ApiClient(
+                self.profile,
+                self.environment.api_base,
+                classify=classify,
+                headers={SUBSCRIPTION_KEY_HEADER: self.subscription_key},
+                secrets=self.masker,
+                verify=self.verify,
+            ),
+            operation("Token").path,
+            host,
+            self.masker,
+            self.clock,
+            client={"client_id": self.client_id, "client_secret": self.client_secret},
+            as_json=True,
+        )
 
 
 def fixed_token(token: str) -> Authorizer:

@@ -9,14 +9,8 @@ from __future__ import annotations
 
 import base64
 import ssl
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
-from urllib.parse import urlencode
 
-import orjson
-
-from connectors.kintone._errors import reworded
 from connectors.kintone._host import PROFILE, base_url, host_headers, host_of
 from connectors.kit import (
     Answer,
@@ -25,13 +19,16 @@ from connectors.kit import (
     Authorizer,
     Consent,
     Failure,
-    FaultError,
-    Kind,
     Masker,
-    ReauthorizeError,
-    SettingsError,
     StaticHeaders,
     error_for,
+)
+from connectors.kit.token_endpoint import (
+    TokenEndpoint,
+    code_grant,
+    consent_url,
+    oauth_error,
+    refresh_grant,
 )
 from connectors.kit.tokens import TOKEN_TIMEOUTS, Clock, GrantLife, Tokens, utc_now
 
@@ -103,10 +100,16 @@ class OAuthClient:
         self._masker = masker or Masker()
         self._masker.add(client_secret)
         pair = base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
-        self._basic = {"Authorization": f"Basic {pair}"}
         self._masker.add(pair)
         self._verify = verify
-        self._clock = clock
+        self._endpoint = TokenEndpoint(
+            self._open,
+            "/oauth2/token",
+            self._host,
+            self._masker,
+            clock,
+            headers={"Authorization": f"Basic {pair}"},
+        )
 
     def begin_consent(self) -> Consent:
         """A new passage through the consent page; kintone always sends ``state`` back."""
@@ -119,16 +122,8 @@ class OAuthClient:
             consent: Of `begin_consent`; kept by the caller until the browser comes back.
             scopes: What is asked for.
         """
-        query = urlencode(
-            {
-                "client_id": self._client_id,
-                "redirect_uri": self._redirect_uri,
-                "response_type": "code",
-                "scope": " ".join(scopes),
-                **consent.query(),
-            }
-        )
-        return f"{self._base}/oauth2/authorization?{query}"
+        page = f"{self._base}/oauth2/authorization"
+        return consent_url(page, self._client_id, self._redirect_uri, consent, scopes)
 
     async def exchange_code(self, code: str, consent: Consent) -> Tokens:
         """Tokens for the code that the user came back with; a code works once.
@@ -143,13 +138,7 @@ class OAuthClient:
             AppConnectError: no usable answer.
         """
         self._masker.add(code, consent.verifier)
-        form = {
-            "grant_type": "authorization_code",
-            "code": code,
-            "redirect_uri": self._redirect_uri,
-            **consent.proof(),
-        }
-        return await self._ask(form, kind="once", refresh_token="")
+        return await self._endpoint.ask(code_grant(code, self._redirect_uri, consent))
 
     async def refresh(self, tokens: Tokens) -> Tokens:
         """A new access token. May be repeated: kintone's refresh token works more than once.
@@ -160,57 +149,22 @@ class OAuthClient:
             AppConnectError: no usable answer; the consent is *not* gone.
         """
         self._masker.add(tokens.refresh_token)
-        form = {"grant_type": "refresh_token", "refresh_token": tokens.refresh_token}
-        return await self._ask(form, kind="read", refresh_token=tokens.refresh_token)
+        kept = tokens.refresh_token
+        return await self._endpoint.ask(refresh_grant(tokens), kind="read", kept=kept)
 
-    async def _ask(self, form: Mapping[str, str], *, kind: Kind, refresh_token: str) -> Tokens:
-        async with ApiClient(
+    def _open(self) -> ApiClient:
+        return ApiClient(
             TOKEN_PROFILE,
             self._base,
             classify=self._classify,
             headers=self._headers,
             secrets=self._masker,
             verify=self._verify,
-        ) as http:
-            try:
-                answer = await http.request(
-                    "POST",
-                    "/oauth2/token",
-                    kind=kind,
-                    content=urlencode(form).encode(),
-                    headers={"content-type": "application/x-www-form-urlencoded", **self._basic},
-                )
-            except AppConnectError as error:
-                raise reworded(error) from error.__cause__
-        return self._tokens(answer, refresh_token)
-
-    def _tokens(self, answer: Answer, refresh_token: str) -> Tokens:
-        said, issued = answer.json(), self._clock()
-        try:
-            tokens = Tokens(
-                access_token=str(said["access_token"]),
-                refresh_token=str(said.get("refresh_token") or refresh_token),
-                issued_at=issued,
-                expires_at=issued + timedelta(seconds=int(said["expires_in"])),
-                scope=str(said.get("scope", "")),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise FaultError("AC-303", detail=answer.detail, failure=Failure.UNREADABLE) from None
-        self._masker.add(tokens.access_token, tokens.refresh_token)
-        return tokens
+        )
 
     def _classify(self, answer: Answer) -> AppConnectError | None:
-        """OAuth's own errors (RFC 6749, 5.2); only ``invalid_grant`` means that consent is gone."""
         if answer.status == 200:
             return None
-        try:
-            said = str(orjson.loads(answer.body)["error"])
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            said = ""
-        if said == "invalid_grant":
-            return ReauthorizeError("AC-101", detail=answer.detail, failure=Failure.REFUSED)
-        if said in ("invalid_client", "unauthorized_client") or answer.status == 401:
-            return SettingsError("AC-102", detail=answer.detail, failure=Failure.REFUSED)
         match answer.status:
             case 404:
                 code, failure = "AC-201", Failure.REFUSED
@@ -220,4 +174,5 @@ class OAuthClient:
                 code, failure = "AC-502", Failure.UNAVAILABLE
             case status:
                 code, failure = "AC-301", Failure.SERVER if status >= 500 else Failure.REFUSED
-        return error_for(code, self._host, detail=answer.detail, failure=failure)
+        other = error_for(code, self._host, detail=answer.detail, failure=failure)
+        return oauth_error(answer, other)

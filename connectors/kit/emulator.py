@@ -95,7 +95,8 @@ class FaultControl:
 
     Args:
         app: The service.
-        steering: Who answers a request to `CONTROL`, which is neither counted nor faulty.
+        steering: Who answers a request to `CONTROL`, which is neither counted nor faulty;
+            by default ``app``.
 
     Attributes:
         requests: What arrived, faulty ones included.
@@ -103,9 +104,9 @@ class FaultControl:
             and before a byte of the answer leaves.
     """
 
-    def __init__(self, app: ASGIApp, steering: Callable[[Scope], ASGIApp]) -> None:
+    def __init__(self, app: ASGIApp, steering: Callable[[Scope], ASGIApp] | None = None) -> None:
         self._app = app
-        self._steering = steering
+        self._steering = steering or (lambda _: app)
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self.requests: deque[RequestRecord] = deque(maxlen=200_000)

@@ -8,9 +8,7 @@ so a refresh leaves once and the `connectors.kit.TokenKeeper` decides who sends 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from urllib.parse import urlencode
 
 from connectors.kit import (
@@ -21,17 +19,24 @@ from connectors.kit import (
     Clock,
     Consent,
     Failure,
-    FaultError,
     GrantLife,
     Masker,
     Tokens,
-    UnknownOutcomeError,
-    WaitError,
     bearer,
     error_for,
     utc_now,
 )
-from connectors.mfexpense._errors import classifier, said_in
+from connectors.kit.token_endpoint import (
+    FORM,
+    TokenEndpoint,
+    code_grant,
+    consent_url,
+    oauth_error,
+    oauth_word,
+    refresh_grant,
+    unreadable,
+)
+from connectors.mfexpense._errors import classifier
 from connectors.mfexpense._host import HOST, PROFILE, SERVICE, base_url
 from connectors.mfexpense.facts import fact
 
@@ -43,8 +48,6 @@ GRANT_LIFE = GrantLife(None, "?")
 
 TOKEN_PROFILE = replace(PROFILE, timeouts=TOKEN_TIMEOUTS)
 """The service's facts, at the token endpoint."""
-
-_FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +89,18 @@ class OAuthClient:
     ) -> None:
         self._base = base_url(endpoint)
         self._client_id = client_id
-        self._client_secret = client_secret
         self._redirect_uri = redirect_uri
         self._masker = masker or Masker()
         self._masker.add(client_secret)
         self._verify = verify
-        self._clock = clock
+        self._endpoint = TokenEndpoint(
+            self._api,
+            "/oauth/token",
+            HOST,
+            self._masker,
+            clock,
+            client={"client_id": client_id, "client_secret": client_secret},
+        )
 
     def begin_consent(self) -> Consent:
         """A new passage through the consent page."""
@@ -104,16 +113,8 @@ class OAuthClient:
             consent: Of `begin_consent`; kept by the caller until the browser comes back.
             scopes: What is asked for.
         """
-        query = urlencode(
-            {
-                "client_id": self._client_id,
-                "redirect_uri": self._redirect_uri,
-                "response_type": "code",
-                "scope": " ".join(scopes),
-                **consent.query(),
-            }
-        )
-        return f"{self._base}/oauth/authorize?{query}"
+        page = f"{self._base}/oauth/authorize"
+        return consent_url(page, self._client_id, self._redirect_uri, consent, scopes)
 
     async def exchange_code(self, code: str, consent: Consent) -> Tokens:
         """Tokens for the code that the person came back with; it works once, for ten minutes.
@@ -128,13 +129,7 @@ class OAuthClient:
             WaitError, FaultError: no usable answer.
         """
         self._masker.add(code, consent.verifier)
-        grant = {
-            "grant_type": "authorization_code",
-            "code": code,
-            "redirect_uri": self._redirect_uri,
-            **consent.proof(),
-        }
-        return self._tokens(await self._post("/oauth/token", grant), kept="")
+        return await self._endpoint.ask(code_grant(code, self._redirect_uri, consent))
 
     async def refresh(self, tokens: Tokens) -> Tokens:
         """The next pair. Call it through a `TokenKeeper` only: ``tokens`` may be dead afterwards.
@@ -145,8 +140,7 @@ class OAuthClient:
             WaitError, FaultError: no definite answer; the grant may well be alive.
         """
         self._masker.add(tokens.access_token, tokens.refresh_token)
-        grant = {"grant_type": "refresh_token", "refresh_token": tokens.refresh_token}
-        return self._tokens(await self._post("/oauth/token", grant), kept=tokens.refresh_token)
+        return await self._endpoint.ask(refresh_grant(tokens), kept=tokens.refresh_token)
 
     async def revoke(self, tokens: Tokens) -> None:
         """Give the grant back: neither token works afterwards.
@@ -155,7 +149,9 @@ class OAuthClient:
             AppConnectError: it was not confirmed.
         """
         self._masker.add(tokens.access_token, tokens.refresh_token)
-        await self._post("/oauth/revoke", {"token": tokens.access_token})
+        form = urlencode({**self._endpoint.client, "token": tokens.access_token}).encode()
+        async with self._api() as http:
+            await http.request("POST", "/oauth/revoke", kind="once", content=form, headers=FORM)
 
     async def token_info(self, tokens: Tokens) -> TokenInfo:
         """What an access token may do, and for how long.
@@ -173,7 +169,7 @@ class OAuthClient:
         try:
             return TokenInfo(tuple(map(str, said["scope"])), int(said["expires_in"]))
         except (KeyError, TypeError, ValueError):
-            raise _unreadable(answer) from None
+            raise unreadable(answer) from None
 
     def _api(self) -> ApiClient:
         return ApiClient(
@@ -184,49 +180,9 @@ class OAuthClient:
             verify=self._verify,
         )
 
-    async def _post(self, path: str, form: Mapping[str, str]) -> Answer:
-        whole = {"client_id": self._client_id, "client_secret": self._client_secret, **form}
-        async with self._api() as http:
-            try:
-                return await http.request(
-                    "POST", path, kind="once", content=urlencode(whole).encode(), headers=_FORM
-                )
-            except UnknownOutcomeError as error:
-                # Nothing was posted. No failure class is passed on: whatever needed the token must
-                # not repeat a refresh whose token may be used up.
-                if error.failure is Failure.UNAVAILABLE:
-                    raise WaitError(
-                        "AC-502", detail=error.detail, retry_after=error.retry_after
-                    ) from error.__cause__
-                raise FaultError("AC-501", HOST, detail=error.detail) from error.__cause__
-
-    def _tokens(self, answer: Answer, *, kept: str) -> Tokens:
-        said, issued = answer.json(), self._clock()
-        try:
-            tokens = Tokens(
-                access_token=str(said["access_token"]),
-                refresh_token=str(said.get("refresh_token") or kept),
-                issued_at=issued,
-                expires_at=issued + timedelta(seconds=int(said["expires_in"])),
-                scope=str(said.get("scope", "")),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            raise _unreadable(answer) from None
-        self._masker.add(tokens.access_token, tokens.refresh_token)
-        return tokens
-
     def _classify(self, answer: Answer) -> AppConnectError | None:
-        """OAuth's own errors (RFC 6749, 5.2); only a dead grant or token means that consent is."""
-        if answer.status == 200:
-            return None
-        said, _ = said_in(answer.body)
         error = classifier(self._masker)(answer)
-        if said in ("invalid_grant", "invalid_token"):
-            return error_for("AC-101", detail=error and error.detail, failure=Failure.REFUSED)
-        if said in ("invalid_client", "unauthorized_client") or answer.status == 401:
-            return error_for("AC-102", detail=error and error.detail, failure=Failure.REFUSED)
-        return error
-
-
-def _unreadable(answer: Answer) -> FaultError:
-    return FaultError("AC-303", detail=answer.detail, failure=Failure.UNREADABLE)
+        if oauth_word(answer) == "invalid_token":
+            detail = error.detail if error is not None else answer.detail
+            return error_for("AC-101", detail=detail, failure=Failure.REFUSED)
+        return oauth_error(answer, error)

@@ -9,19 +9,17 @@ import asyncio
 import base64
 import ssl
 from dataclasses import replace
-from datetime import timedelta
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlsplit
 
 from connectors.kit import (
     Answer,
     ApiClient,
     AppConnectError,
-    Failure,
-    FaultError,
     Masker,
     Refresh,
     TokenAuthorizer,
 )
+from connectors.kit.token_endpoint import TokenEndpoint
 from connectors.kit.tokens import TOKEN_TIMEOUTS, Clock, Tokens, utc_now
 from connectors.smaregi._errors import classify
 from connectors.smaregi._facts import FACTS, Environment
@@ -54,8 +52,15 @@ class AppTokens:
         self._place, self._contract = place, contract
         pair = base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
         masker.add(client_secret, pair)
-        self._basic = {"Authorization": f"Basic {pair}"}
         self._masker, self._verify, self._clock = masker, verify, clock
+        self._endpoint = TokenEndpoint(
+            self._open,
+            FACTS["token"]["path"].format(contract=quote(contract, safe="")),
+            urlsplit(place.id_base).netloc,
+            masker,
+            clock,
+            headers={"Authorization": f"Basic {pair}"},
+        )
         self._tokens: Tokens | None = None
         self._turn = asyncio.Lock()
 
@@ -83,35 +88,18 @@ class AppTokens:
             return self._tokens
 
     async def _ask(self, _: Tokens | None = None) -> Tokens:
-        form = {"grant_type": "client_credentials", "scope": " ".join(FACTS["token"]["scopes"])}
-        path = FACTS["token"]["path"].format(contract=quote(self._contract, safe=""))
-        async with ApiClient(
+        grant = {"grant_type": "client_credentials", "scope": " ".join(FACTS["token"]["scopes"])}
+        # Asking twice issues two tokens, and both are good.
+        return await self._endpoint.ask(grant, kind="read")
+
+    def _open(self) -> ApiClient:
+        return ApiClient(
             replace(self._place.profile, timeouts=TOKEN_TIMEOUTS),
             self._place.id_base,
             classify=self._judged,
             secrets=self._masker,
             verify=self._verify,
-        ) as http:
-            answer = await http.request(
-                "POST",
-                path,
-                kind="read",  # asking twice issues two tokens, and both are good
-                content=urlencode(form).encode(),
-                headers={"content-type": "application/x-www-form-urlencoded", **self._basic},
-            )
-        said, issued = answer.json(), self._clock()
-        try:
-            tokens = Tokens(
-                access_token=str(said["access_token"]),
-                refresh_token="",
-                issued_at=issued,
-                expires_at=issued + timedelta(seconds=int(said["expires_in"])),
-                scope=str(said.get("scope", "")),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise FaultError("AC-303", detail=answer.detail, failure=Failure.UNREADABLE) from None
-        self._masker.add(tokens.access_token)
-        return tokens
+        )
 
     def _judged(self, answer: Answer) -> AppConnectError | None:
         return classify(answer, f"契約ID {self._contract}")

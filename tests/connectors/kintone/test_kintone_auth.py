@@ -146,7 +146,7 @@ async def test_a_broken_token_endpoint_does_not_end_the_consent(emulator, oauth)
     assert (await oauth.refresh(tokens)).refresh_token == tokens.refresh_token
     emulator.faults.add(Fault(kind="drop_before", path="/oauth2/token"))
     # a code works once, so its exchange is not repeated; but nothing was posted either
-    assert await code_of(oauth.exchange_code("any", CONSENT)) == "AC-301"
+    assert await code_of(oauth.exchange_code("any", CONSENT)) == "AC-501"
 
 
 async def test_missing_scope_is_a_right_not_a_login(client, oauth, clock):
