@@ -34,7 +34,7 @@ from flows.engine.closing import close
 from flows.engine.codes import EMPTY_BOOK
 from flows.engine.collecting import fewer_collections
 from flows.engine.context import RunContext
-from flows.engine.core import window_of
+from flows.engine.core import Order, window_of
 from flows.engine.extract import extract
 from flows.engine.lease import lease
 from flows.engine.ledger import Ledger
@@ -97,7 +97,8 @@ async def engine(urls: StackUrls) -> dict[str, object]:
             report=_quiet,
         )
         await settle(run)
-        run.window = await window_of(run, block, None)
+        order = Order(run_id, MAIN, Trigger.MANUAL, Mode.FULL)
+        run.window = await window_of(run, block, order)
         clock = asyncio.get_running_loop().time
         for name, stages in (("extract and transform", (extract, transform)), ("load", (load,))):
             began, cpu = clock(), time.process_time()

@@ -328,6 +328,8 @@ async def attendance_from_kingoftime(
     connection: str,
     mode: ModeName = "差分",
     record_key: str | None = None,
+    period_from: date | None = None,
+    period_to: date | None = None,
     dry_run: bool = False,
     record_keys: list[str] = [],  # noqa: B006 (Prefect reads the default for the run form)
 ) -> State[None]:
@@ -336,8 +338,11 @@ async def attendance_from_kingoftime(
     Args:
         connection: 接続（接続情報・設定）の名前です。
         mode: 差分はまだ締めていなかった勤怠と最近の月とエラー明細、全件は開始年月からのすべて、
-            1件は1人だけ、エラー明細のみはエラー明細にあるデータだけを処理します。
+            期間はその期間の月（日次は日）の勤怠、1件は1人だけ、
+            エラー明細のみはエラー明細にあるデータだけを処理します。
         record_key: 「1件」のときの従業員コードです。「0001/2026-10」のように年月も指定できます。
+        period_from: 「期間」の開始日です。この日の月（日次はこの日）から読みます（日本時間）。
+        period_to: 「期間」の終了日です。この日の月（日次はこの日）まで読みます。
         dry_run: オンにすると、送る内容を表示するだけで、奉行クラウドには何も送りません。
         record_keys: 「エラー明細のみ」のときに送るレコードの番号です。空ならすべてを送ります。
     """
@@ -348,4 +353,6 @@ async def attendance_from_kingoftime(
         record_key=record_key,
         dry_run=dry_run,
         record_keys=record_keys,
+        period_from=period_from,
+        period_to=period_to,
     )

@@ -292,6 +292,8 @@ async def employees_from_smarthr(
     connection: str,
     mode: ModeName = "差分",
     record_key: str | None = None,
+    period_from: date | None = None,
+    period_to: date | None = None,
     dry_run: bool = False,
     record_keys: list[str] = [],  # noqa: B006 (Prefect reads the default for the run form)
 ) -> State[None]:
@@ -299,9 +301,12 @@ async def employees_from_smarthr(
 
     Args:
         connection: 接続（接続情報・設定）の名前です。
-        mode: 差分は前回から変わった従業員とエラー明細、全件はすべて、1件は1人だけ、
+        mode: 差分は前回から変わった従業員とエラー明細、全件はすべて、
+            期間はその期間に更新された従業員、1件は1人だけ、
             エラー明細のみはエラー明細にある従業員だけを処理します。
         record_key: 「1件」のときの社員番号です。
+        period_from: 「期間」の開始日です。更新日時がこの日以降の従業員を処理します（日本時間）。
+        period_to: 「期間」の終了日です。更新日時がこの日までの従業員を処理します。
         dry_run: オンにすると、送る内容を表示するだけで、奉行クラウドには何も送りません。
         record_keys: 「エラー明細のみ」のときに送るレコードの番号です。空ならすべてを送ります。
     """
@@ -312,4 +317,6 @@ async def employees_from_smarthr(
         record_key=record_key,
         dry_run=dry_run,
         record_keys=record_keys,
+        period_from=period_from,
+        period_to=period_to,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from datetime import date
 from typing import Any
 
 from prefect import State, flow
@@ -171,6 +172,8 @@ async def slips_from_kintone(
     connection: str,
     mode: ModeName = "差分",
     record_key: str | None = None,
+    period_from: date | None = None,
+    period_to: date | None = None,
     dry_run: bool = False,
     record_keys: list[str] = [],  # noqa: B006 (Prefect reads the default for the run form)
 ) -> State[None]:
@@ -178,9 +181,12 @@ async def slips_from_kintone(
 
     Args:
         connection: 接続（接続情報・設定）の名前です。
-        mode: 差分は前回から変わったデータとエラー明細、全件はすべて、1件は1件だけ、
+        mode: 差分は前回から変わったデータとエラー明細、全件はすべて、
+            期間はその期間に更新されたデータ、1件は1件だけ、
             エラー明細のみはエラー明細にあるデータだけを処理します。
         record_key: 「1件」のときのレコード番号です。
+        period_from: 「期間」の開始日です。更新日時がこの日以降のデータを処理します（日本時間）。
+        period_to: 「期間」の終了日です。更新日時がこの日までのデータを処理します。
         dry_run: オンにすると、送る内容を表示するだけで、奉行クラウドには何も送りません。
         record_keys: 「エラー明細のみ」のときに送るレコードの番号です。空ならすべてを送ります。
     """
@@ -191,4 +197,6 @@ async def slips_from_kintone(
         record_key=record_key,
         dry_run=dry_run,
         record_keys=record_keys,
+        period_from=period_from,
+        period_to=period_to,
     )

@@ -291,6 +291,8 @@ async def slips_from_mfexpense(
     connection: str,
     mode: ModeName = "差分",
     record_key: str | None = None,
+    period_from: date | None = None,
+    period_to: date | None = None,
     dry_run: bool = False,
     record_keys: list[str] = [],  # noqa: B006 (Prefect reads the default for the run form)
 ) -> State[None]:
@@ -299,8 +301,11 @@ async def slips_from_mfexpense(
     Args:
         connection: 接続（接続情報・設定）の名前です。
         mode: 差分はさかのぼって読む月数の仕訳とエラー明細、全件は連携を始める計上日からのすべて、
-            1件は1件だけ、エラー明細のみはエラー明細にあるデータだけを処理します。
+            期間は計上日がその期間の仕訳、1件は1件だけ、
+            エラー明細のみはエラー明細にあるデータだけを処理します。
         record_key: 「1件」のときの経費明細（または経費申請）のIDです。
+        period_from: 「期間」の開始日です。計上日がこの日以降の仕訳を処理します（日本時間）。
+        period_to: 「期間」の終了日です。計上日がこの日までの仕訳を処理します。
         dry_run: オンにすると、送る内容を表示するだけで、奉行クラウドには何も送りません。
         record_keys: 「エラー明細のみ」のときに送るレコードの番号です。空ならすべてを送ります。
     """
@@ -311,4 +316,6 @@ async def slips_from_mfexpense(
         record_key=record_key,
         dry_run=dry_run,
         record_keys=record_keys,
+        period_from=period_from,
+        period_to=period_to,
     )

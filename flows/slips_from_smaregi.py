@@ -228,6 +228,8 @@ async def slips_from_smaregi(
     connection: str,
     mode: ModeName = "差分",
     record_key: str | None = None,
+    period_from: date | None = None,
+    period_to: date | None = None,
     dry_run: bool = False,
     record_keys: list[str] = [],  # noqa: B006 (Prefect reads the default for the run form)
 ) -> State[None]:
@@ -235,9 +237,12 @@ async def slips_from_smaregi(
 
     Args:
         connection: 接続（接続情報・設定）の名前です。
-        mode: 差分は前回から変わったデータとエラー明細、全件は開始日からすべて、1件は1店舗の1日、
+        mode: 差分は前回から変わったデータとエラー明細、全件は開始日からすべて、
+            期間は締め日がその期間の売上、1件は1店舗の1日、
             エラー明細のみはエラー明細にあるデータだけを処理します。
         record_key: 「1件」のときの店舗IDと締め日です（例: 12:2026-11-20）。
+        period_from: 「期間」の開始日です。締め日がこの日以降の売上を処理します（日本時間）。
+        period_to: 「期間」の終了日です。締め日がこの日までの売上を処理します。
         dry_run: オンにすると、送る内容を表示するだけで、奉行クラウドには何も送りません。
         record_keys: 「エラー明細のみ」のときに送る店舗ID:締め日です。空ならすべてを送ります。
     """
@@ -248,4 +253,6 @@ async def slips_from_smaregi(
         record_key=record_key,
         dry_run=dry_run,
         record_keys=record_keys,
+        period_from=period_from,
+        period_to=period_to,
     )

@@ -64,8 +64,16 @@ def up(
 @app.command()
 def run(
     connection: Annotated[str, typer.Argument(help="接続の名前です。")],
-    mode: Annotated[str, typer.Option(help="差分 / 全件 / 1件 / エラー明細のみ")] = "差分",
+    mode: Annotated[str, typer.Option(help="差分 / 全件 / 期間 / 1件 / エラー明細のみ")] = "差分",
     key: Annotated[str | None, typer.Option(help="1件のときのコードです。")] = None,
+    first: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=["%Y-%m-%d"], help="期間のときの開始日です。"),
+    ] = None,
+    last: Annotated[
+        datetime | None,
+        typer.Option("--to", formats=["%Y-%m-%d"], help="期間のときの終了日です。"),
+    ] = None,
     record: Annotated[
         list[str] | None,
         typer.Option(help="エラー明細のみのときのレコードの番号です（繰り返せます）。"),
@@ -87,6 +95,9 @@ def run(
         parameters["record_key"] = key
     if record:
         parameters["record_keys"] = record
+    for name, day in (("period_from", first), ("period_to", last)):
+        if day is not None:
+            parameters[name] = day.date().isoformat()
     raise typer.Exit(
         run_and_wait(
             connection, parameters, tags=(), idempotency_key=idempotency_key, as_json=as_json

@@ -22,7 +22,8 @@ from connectors.kit import SettingsError, WaitError
 from deployments.gateway.keys import Caller, Scope, caller_of
 from flows.engine import history
 from flows.engine.clock import now
-from flows.engine.model import Result
+from flows.engine.model import Mode, Result
+from flows.engine.period import check_period
 from flows.engine.run import ModeName
 from flows.engine.store import RunRow, Store
 
@@ -81,7 +82,7 @@ def _allow(caller: Caller, scope: Scope, connection: str | None = None) -> None:
 
 
 class Period(BaseModel):
-    """Which days a run is about, first and last."""
+    """Which days a run is about, first and last, in Japan."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -95,7 +96,8 @@ class RunRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     mode: ModeName = Field(
-        default="差分", description="差分 / 全件 / 1件（record_key）/ エラー明細のみ"
+        default="差分",
+        description="差分 / 全件 / 期間（period）/ 1件（record_key）/ エラー明細のみ",
     )
     record_key: str | None = Field(
         default=None, max_length=200, description="「1件」のときのコード"
@@ -103,7 +105,7 @@ class RunRequest(BaseModel):
     record_keys: list[Annotated[str, Field(max_length=200)]] | None = Field(
         default=None, max_length=1000, description="「エラー明細のみ」のときのレコードの番号"
     )
-    period: Period | None = Field(default=None, description="期間（期間のあるコネクタだけ）")
+    period: Period | None = Field(default=None, description="「期間」のときの日付（日本時間）")
     dry_run: bool = Field(default=False, description="true: 送る内容を表示するだけで、送りません")
 
 
@@ -185,14 +187,12 @@ async def start_run(
 
     _no_query(request)
     _allow(caller, "run", name)
-    chosen = (wanted or RunRequest()).model_dump(
-        mode="json", by_alias=True, exclude_unset=True, exclude_none=True
-    )
+    chosen = _parameters(wanted or RunRequest())
     key = f"api-{caller.id}-{name}-{idempotency_key}" if idempotency_key else None
     async with get_client() as client:
         found = await client.read_deployment(await deployment_id(client, name))
         known = (found.parameter_openapi_schema or {}).get("properties", {})
-        if strange := sorted(set(chosen) - set(known)):
+        if strange := sorted({_SAID.get(name, name) for name in set(chosen) - set(known)}):
             raise SettingsError("AC-212", f"この接続では {'、'.join(strange)} を指定できません")
         try:
             run = await client.create_flow_run_from_deployment(
@@ -205,6 +205,30 @@ async def start_run(
     where = f"/api/v1/runs/{run.id}"
     accepted = Accepted(run_id=run.id, connection=name, status_url=where)
     return JSONResponse(accepted.model_dump(mode="json"), 202, {"Location": where})
+
+
+_SAID = {"period_from": "period", "period_to": "period"}
+"""Parameters of a run that have another name in a request."""
+
+
+def _parameters(wanted: RunRequest) -> dict[str, Any]:
+    """What was asked for, as parameters of a run.
+
+    Raises:
+        SettingsError: ``AC-212``, a period that the run would refuse.
+    """
+    period = wanted.period
+    first, last = (period.first, period.last) if period is not None else (None, None)
+    try:
+        check_period(Mode(wanted.mode), first, last)
+    except SettingsError as error:
+        raise SettingsError("AC-212", error.subject) from None
+    chosen = wanted.model_dump(
+        mode="json", exclude={"period"}, exclude_unset=True, exclude_none=True
+    )
+    if period is not None:
+        chosen |= {"period_from": str(period.first), "period_to": str(period.last)}
+    return chosen
 
 
 @router.get("/runs/{run_id}", summary="処理の結果", tags=["処理"])

@@ -14,6 +14,7 @@ from flows.engine.clock import now
 from flows.engine.context import RunContext
 from flows.engine.ledger import PENDING, POSTED, REJECTED, UNCLEAR, UNSENT, Ledger, reversal_entity
 from flows.engine.model import Counts, Mode, Result
+from flows.engine.period import period_words
 from flows.engine.pipeline import Pipeline, Remarks
 from flows.engine.postponing import Postponement
 from flows.engine.store import RunRow, Store
@@ -32,9 +33,10 @@ def preview_prefix(row: RunRow) -> str:
 def ending_words(run: RunContext, row: RunRow) -> str:
     """What is said about a run that came to its end.
 
-    Its counts, the codes that it lacked, and what the source left out.
+    Its period and counts, the codes that it lacked, and what the source left out.
     """
-    said = [preview_prefix(row) + run.counts.sentence(), run.unmapped.sentence()]
+    first = preview_prefix(row) + period_words(run.window) + run.counts.sentence()
+    said = [first, run.unmapped.sentence()]
     if isinstance(run.source, Remarks):
         said += run.source.remarks()
     return " / ".join(each for each in said if each)

@@ -10,7 +10,7 @@ import contextlib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -33,6 +33,7 @@ from flows.engine.ledger import (
 from flows.engine.missed import Newer, make_way, not_needed
 from flows.engine.model import Counts, Mode, Result, RunHandle, Trigger, Window
 from flows.engine.opening import load_connection, secrets_of
+from flows.engine.period import check_period
 from flows.engine.pipeline import Pipeline, Tools
 from flows.engine.postponing import Postponement, postponement
 from flows.engine.settling import settle
@@ -54,6 +55,8 @@ class Order:
         mode: What is read.
         record_key: Key of the one record (`Mode.ONE`).
         record_keys: Source keys of the rejects that are sent again (`Mode.REJECTS`); empty = all.
+        begins: First day of the period (`Mode.PERIOD`), in Japan.
+        ends: Its last day, included.
         dry_run: Show what would be sent, send nothing, keep no books but the history.
         started_at: Its business date is that of this moment, however long it takes.
         deadline: After how long it ends, whatever happens; ``None`` = no limit.
@@ -74,6 +77,8 @@ class Order:
     scheduled_for: datetime | None = None
     attempt: int = 1
     postponable: bool = False
+    begins: date | None = None
+    ends: date | None = None
 
 
 class Surface(Protocol):
@@ -148,6 +153,7 @@ async def execute(
             await _check_licence(store, row, block, order.started_at, surface)
             if order.mode is Mode.ONE and not (order.record_key or "").strip():
                 raise SettingsError("AC-205", f"「1件」では{pipeline.key_label}を指定します")
+            check_period(order.mode, order.begins, order.ends)
             return await _run(store, row, pipeline, block, masker, order, surface, brake)
     except AppConnectError as error:
         problem = error
@@ -236,7 +242,7 @@ async def _run(
             _resume(run, row, order)
             if not run.dry_run:
                 await settle(run)
-            run.window = await window_of(run, block, order.record_key, order.record_keys)
+            run.window = await window_of(run, block, order)
             with fewer_collections():
                 await surface.stages(run)
             if run.error is not None:
@@ -278,21 +284,24 @@ def _resume(run: RunContext, row: RunRow, order: Order) -> None:
         )
 
 
-async def window_of(
-    run: RunContext, block: Any, record_key: str | None, record_keys: Sequence[str] = ()
-) -> Window:
-    """What the run has to read: since the watermark, and whatever is not settled, of any age."""
+async def window_of(run: RunContext, block: Any, order: Order) -> Window:
+    """What the run has to read: since the watermark, and whatever is not settled, of any age.
+
+    Of one record and of a period only what was asked for: the rest is the next run's.
+    """
     connection, entity = run.handle.connection, run.pipeline.entity
     run.open_rejects = await run.store.do(rejects.open_keys, connection, entity)
     if run.mode is Mode.ONE:
-        return Window(Mode.ONE, key=(record_key or "").strip())
+        return Window(Mode.ONE, key=(order.record_key or "").strip())
+    if run.mode is Mode.PERIOD:
+        return Window(Mode.PERIOD, begins=order.begins, ends=order.ends)
     open_keys = {*run.open_rejects, *[h for h in run.open_rejects.values() if h]}
     for state in (UNSENT, PENDING, UNCLEAR):
         rows = await run.store.do(run.ledger.in_state, state)
         open_keys.update([known.source_key for known in rows])
-    if run.mode is Mode.REJECTS and record_keys:
+    if run.mode is Mode.REJECTS and order.record_keys:
         # What went through meanwhile is not open any more: pressing twice reads nothing twice.
-        open_keys &= _with_holders(record_keys, run.open_rejects)
+        open_keys &= _with_holders(order.record_keys, run.open_rejects)
     # Always in the same order: a source that is read on after a crash counts on it.
     retry = tuple(sorted(open_keys, key=lambda key: (len(key), key)))
     since = None

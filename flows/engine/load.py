@@ -62,7 +62,7 @@ async def _vanish(run: RunContext, gone: Sequence[str]) -> None:
     full = run.mode is Mode.FULL
     asked = [*dict.fromkeys([*gone, *run.nothing])]
     found: list[Batch | None] = []
-    if full or vanished.whole_since(run) is not None:
+    if full or vanished.whole_days(run) is not None:
         found.append(await vanished.of_whole_run(run, leave=() if full else frozenset(asked)))
     if not full:
         found.append(await vanished.of_retries(run, asked))

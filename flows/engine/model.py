@@ -5,11 +5,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
+
+from flows.engine.clock import JST
 
 
 class Mode(enum.StrEnum):
@@ -19,6 +21,8 @@ class Mode(enum.StrEnum):
     """Records that changed since the last good run, and the rejects of earlier runs."""
     FULL = "全件"
     """Every record of the source."""
+    PERIOD = "期間"
+    """The records of some days, and nothing else; the watermark stays where it is."""
     ONE = "1件"
     """The record with one key."""
     REJECTS = "エラー明細のみ"
@@ -173,12 +177,32 @@ class Window:
         key: The one record asked for (`Mode.ONE`).
         retry: Source keys of open rejects and their holders, to be read whatever their age; in
             `Mode.REJECTS` they are everything that is read.
+        begins: First day of the period (`Mode.PERIOD`), in Japan.
+        ends: Its last day, included.
     """
 
     mode: Mode
     since: datetime | None = None
     key: str | None = None
     retry: tuple[str, ...] = ()
+    begins: date | None = None
+    ends: date | None = None
+
+    def days(self, first: date, last: date) -> tuple[date, date]:
+        """Those of the days from ``first`` to ``last`` that are in the period, if there is one.
+
+        Returns:
+            The first and the last day; the first is the later one when there is no such day.
+        """
+        return max(first, self.begins or first), min(last, self.ends or last)
+
+    @property
+    def moments(self) -> tuple[datetime, datetime] | None:
+        """When the period begins, and when it is over: midnights in Japan, the second excluded."""
+        if self.begins is None or self.ends is None:
+            return None
+        after = self.ends + timedelta(days=1)
+        return datetime.combine(self.begins, time(), JST), datetime.combine(after, time(), JST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,8 @@ class Source(Protocol):
 class Recurring(Protocol):
     """A source whose every run reads whole days again: a document that is gone is noticed there."""
 
-    def whole_since(self, window: Window) -> date | None:
-        """Every record from this day on is read; ``None`` = only those that are asked for."""
+    def whole_days(self, window: Window) -> tuple[date, date] | None:
+        """First and last of the days of which every record is read; ``None`` = of no day."""
         ...
 
     async def gone(self, keys: Sequence[str]) -> set[str]:

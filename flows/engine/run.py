@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import date
 from typing import Any, Literal, NoReturn, cast
 from uuid import UUID
 
@@ -36,7 +37,7 @@ from flows.engine.signals import drained_by_sigterm
 from flows.engine.store import Store
 from flows.engine.tokens import grant_notice
 
-ModeName = Literal["差分", "全件", "1件", "エラー明細のみ"]
+ModeName = Literal["差分", "全件", "期間", "1件", "エラー明細のみ"]
 
 
 async def _stage(handle: RunHandle, work: Callable[[RunContext], Awaitable[None]]) -> State[None]:
@@ -136,6 +137,8 @@ async def run_connector(
     record_key: str | None,
     dry_run: bool,
     record_keys: Sequence[str] = (),
+    period_from: date | None = None,
+    period_to: date | None = None,
 ) -> State[None]:
     """The body of every connector flow.
 
@@ -146,6 +149,8 @@ async def run_connector(
         record_key: Key of the one record (``1件``).
         dry_run: Show what would be sent, send nothing, keep no books but the history.
         record_keys: Source keys of the rejects that are sent again (``エラー明細のみ``).
+        period_from: First day that is read (``期間``), in Japan.
+        period_to: Last day that is read (``期間``).
 
     Returns:
         The state of the run: its name is the 結果, its message says the counts or the error.
@@ -169,6 +174,8 @@ async def run_connector(
         attempt=max(1, flow_run.run_count),
         # Without a deployment no worker would take it up again.
         postponable=flow_run.deployment_id is not None,
+        begins=period_from,
+        ends=period_to,
     )
     brake = Brake()
     opened: list[Connection] = []

@@ -20,9 +20,9 @@ AT_MOST, AT_MOST_SHARE = 20, 0.1
 app that was emptied by mistake must not empty the books."""
 
 
-def whole_since(run: RunContext) -> date | None:
-    """From which day on the run reads every record, if its source is `Recurring`."""
-    return run.source.whole_since(run.window) if isinstance(run.source, Recurring) else None
+def whole_days(run: RunContext) -> tuple[date, date] | None:
+    """The days of which the run reads every record, if its source is `Recurring`."""
+    return run.source.whole_days(run.window) if isinstance(run.source, Recurring) else None
 
 
 async def of_whole_run(run: RunContext, leave: Collection[str] = ()) -> Batch | None:
@@ -35,7 +35,7 @@ async def of_whole_run(run: RunContext, leave: Collection[str] = ()) -> Batch | 
     Returns:
         What becomes of them; ``None`` = there are none.
     """
-    since = whole_since(run)
+    days = whole_days(run)
     seen: set[str] = set()
     async for page in staging.pages(run.store, run.run_id, staging.RAW):
         seen.update(key for key, _ in run.source.records(page.body))
@@ -51,7 +51,7 @@ async def of_whole_run(run: RunContext, leave: Collection[str] = ()) -> Batch | 
             if row.source_key not in seen
             and row.source_key not in leave
             and row.acknowledged != ""
-            and (since is None or (row.day is not None and row.day >= since))
+            and (days is None or (row.day is not None and days[0] <= row.day <= days[1]))
         ]
     if gone and isinstance(run.source, Recurring):
         certain = await run.source.gone([row.source_key for row in gone])

@@ -131,6 +131,7 @@ class KingOfTimeSource:
         if window.since is not None:
             again = add_months(self.today.replace(day=1), 1 - self.reread)
             begins = max(begins, min(window.since.astimezone(JST).date(), again))
+        begins, ends = window.days(begins, ends)
         if not self.daily:
             begins = begins.replace(day=1)
         return [

@@ -142,6 +142,13 @@ class KintoneSource:
         if window.mode is Mode.REJECTS:
             asked = chunks(window.retry, _RETRY_CHUNK)
             return [q.and_(self.condition, q.any_of("$id", ids)) for ids in asked]
+        if window.moments is not None:
+            begin, end = window.moments
+            within = (
+                q.compare(self.updated_field, ">=", begin),
+                q.compare(self.updated_field, "<", end),
+            )
+            return [q.and_(self.condition, *within)]
         if window.since is None:
             return [self.condition]
         moment = window.since.replace(second=0, microsecond=0)

@@ -145,12 +145,14 @@ class ExpenseSource:
         records: list[tuple[str, Mapping[str, Any]]] = orjson.loads(body)
         return records
 
-    def whole_since(self, window: Window) -> date | None:
-        """The first day that is read whole: see `flows.engine.pipeline.Recurring`."""
+    def whole_days(self, window: Window) -> tuple[date, date] | None:
+        """The days that are read whole: see `flows.engine.pipeline.Recurring`."""
         if window.mode in (Mode.ONE, Mode.REJECTS):
             return None
-        back = months_later(self.today, -self.months)
-        return self.start if window.mode is Mode.FULL else max(self.start, back)
+        begin = self.start
+        if window.mode is Mode.INCREMENTAL:
+            begin = max(begin, months_later(self.today, -self.months))
+        return window.days(begin, date.max)  # later ones are asked for by key
 
     async def gone(self, keys: Sequence[str]) -> set[str]:
         """Which records have no journal any more."""
@@ -165,12 +167,13 @@ class ExpenseSource:
         """What is left to be read: days and the first page."""
         if position == _RETRIED:
             return
-        begin = self.whole_since(window) or self.today
+        begin, end = self.whole_days(window) or (self.today, self.today)
+        end = min(end, self.today)
         if position:
             last = date.fromisoformat(position["last"])
             yield date.fromisoformat(position["first"]), last, position["page"]
             begin = last + timedelta(days=1)
-        for first, last in windows(begin, self.today):
+        for first, last in windows(begin, end):
             yield first, last, 1
 
     async def _by_key(self, keys: Sequence[str]) -> AsyncGenerator[SourcePage, None]:

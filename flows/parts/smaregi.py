@@ -121,7 +121,7 @@ class StoreDays:
             return days
         until = now()
         if window.since is None:
-            for first, last in windows(self.start, business_date(until)):
+            for first, last in windows(*window.days(self.start, business_date(until))):
                 async for closing in self.client.closings("sum_date", first, last):
                     note(closing)
             return days

@@ -144,7 +144,8 @@ class SmartHRSource:
                     yield self._page(page, crews, window, ("single", number + 1))
         if kind == "end" or window.mode in (Mode.ONE, Mode.REJECTS):
             return
-        floor = window.since.isoformat() if window.since else ""
+        oldest = window.moments[0] if window.moments else window.since
+        floor = oldest.isoformat() if oldest else ""
         scan = _Scan(**where) if kind == "scan" else _Scan(floor)
         async with contextlib.aclosing(self._scan(scan, window)) as scanned:
             async for each in scanned:
@@ -164,6 +165,9 @@ class SmartHRSource:
             wanted = [c for c in page.crews if since is None or _within(c, since)]
             crews = [c for c in wanted if seen.get(c["id"]) != c["updated_at"]]
             seen |= {c["id"]: c["updated_at"] for c in crews}
+            if window.moments:
+                # Newer changes are read on the way down, and are the next run's.
+                crews = [c for c in crews if _moment(c) < window.moments[1]]
             going = _after(going, page, end=page.last or len(wanted) < len(page.crews))
             position = ("end", None) if going is None else ("scan", asdict(going))
             yield self._page(page, crews, window, position)

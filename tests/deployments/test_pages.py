@@ -120,8 +120,8 @@ def test_quick_run_asks_nothing() -> None:
     form = run_form(connectors()["customers-from-kintone"].flow, "sample")
     assert form.required == []  # the UI opens a dialog otherwise
     assert [field["title"] for field in form.properties.values()] == [
-        *("接続", "処理の範囲", "1件の場合のコード", "確認のみ（送信しない）"),
-        "エラー明細のみの場合のレコードの番号",
+        *("接続", "処理の範囲", "1件の場合のコード", "期間の場合の開始日", "期間の場合の終了日"),
+        *("確認のみ（送信しない）", "エラー明細のみの場合のレコードの番号"),
     ]
     assert not any("anyOf" in field for field in form.properties.values())
 

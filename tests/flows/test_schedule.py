@@ -92,12 +92,16 @@ async def test_the_run_form_is_japanese(world: Any, client: Any) -> None:
         "connection": "接続",
         "mode": "処理の範囲",
         "record_key": "1件の場合のコード",
+        "period_from": "期間の場合の開始日",
+        "period_to": "期間の場合の終了日",
         "dry_run": "確認のみ（送信しない）",
         "record_keys": "エラー明細のみの場合のレコードの番号",
     }
     assert all(field["description"].endswith("。") for field in form.values())
     assert form["connection"]["enum"] == [world.name]
-    assert form["mode"]["enum"] == ["差分", "全件", "1件", "エラー明細のみ"]
+    assert form["mode"]["enum"] == ["差分", "全件", "期間", "1件", "エラー明細のみ"]
+    for name in ("period_from", "period_to"):  # drawn as a date picker, without tabs
+        assert (form[name]["type"], form[name]["format"]) == ("string", "date")
     with pytest.raises(Exception, match="409"):
         await world.start(client, parameters={"connection": "another"})
     with pytest.raises(Exception, match="409"):

@@ -124,11 +124,26 @@ async def test_a_run_from_the_request_to_its_result(
     assert code(unknown) == code(foreign) == "AC-215"
     assert await runs_of(client, other) == []
 
+    november = {"from": "2026-11-01", "to": "2026-11-30"}
+    asked_for = asker.start(mine.name, {"mode": "期間", "period": november})
+    assert asked_for.status_code == 202, asked_for.text
+    month = next(
+        r for r in await runs_of(client, mine) if str(r.id) == asked_for.json()["run_id"]
+    ).parameters
+    assert {k: v for k, v in month.items() if k not in ("connection", "mode")} == {
+        "period_from": "2026-11-01",
+        "period_to": "2026-11-30",
+    }
+    assert month["mode"] == "期間"
+
     wrong: list[tuple[Any, str]] = [
         ({"mood": "全件"}, "「mood」は使えない項目です"),
         ({"mode": "ぜんぶ"}, "「mode」の値が正しくありません"),
         ({"connection": other.name}, "「connection」は使えない項目です"),
-        ({"period": {"from": "2026-11-01", "to": "2026-11-30"}}, "period を指定できません"),
+        ({"period": {"from": "2026-11-01"}}, "「period.to」がありません"),
+        ({"period": november}, "処理の範囲が「差分」のときは、期間の日付を使いません"),
+        ({"mode": "期間"}, "開始日と終了日の両方を指定します"),
+        ({"mode": "期間", "period": {**november, "to": "2026-10-31"}}, "開始日より前です"),
         ([], "の値が正しくありません"),
     ]
     for body, words in wrong:
@@ -138,7 +153,7 @@ async def test_a_run_from_the_request_to_its_result(
     refused = asker.start(mine.name, {}, params={"dryrun": "1"})
     assert "知らない項目 dryrun" in refused.json()["error"]["happened"]
     assert asker.start("nobody-s").status_code == 403
-    assert len(await runs_of(client, mine)) == 2
+    assert len(await runs_of(client, mine)) == 3
     all_of_them = Asker(http, keys.issue(store, "すべて"))
     assert code(all_of_them.start("nobody-s")) == "AC-206"
 
