@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
 from connectors.kit import catalogue
 from connectors.kit.emulator import Fault
-from flows.engine.clock import now
+from flows.engine.clock import business_date, now
 from flows.engine.core import Ending
-from flows.engine.model import Mode, Result, Window
+from flows.engine.model import Counts, Mode, Result, Window
 from tests.acceptance.protocol import CANARY, hostile_values
 from tests.acceptance.world import World
 
@@ -69,6 +69,15 @@ def test_moved_once_however_often_it_runs(new_world: NewWorld, said: Callable[[]
         assert again.result is Result.SUCCESS, again.message
         assert again.counts is not None
         assert (again.counts.created, again.counts.updated) == (0, 0), again.message
+    # A period holds what it names; what lies outside is neither read nor taken for gone.
+    today = business_date(now())
+    around = Window(Mode.PERIOD, begins=date(2026, 1, 1), ends=today + timedelta(days=1))
+    assert keys <= {key for key, _ in world.read(around)}
+    long_ago = {"begins": date(2001, 1, 1), "ends": date(2001, 12, 31)}
+    assert world.read(Window(Mode.PERIOD, **long_ago)) == []
+    past = world.run("期間", **long_ago)
+    assert (past.result, past.counts) == (Result.SUCCESS, Counts()), past.message
+    assert set(world.keys()) == keys
     assert world.at_bugyo() == held
     assert "Traceback" not in said()
     no_secret(world, said(), *map(shown, (empty, preview, ending)))

@@ -339,6 +339,44 @@ async def test_one_employee_and_everything(company: Company) -> None:
     assert counts(full) == (4, 2, 0, 2, 0)
 
 
+async def test_a_period_is_its_months_or_days(company: Company) -> None:
+    for month in ("2026-08", "2026-09", "2026-10"):
+        company.month(month, "101")
+    company.month("2026-11", "101", closed=False)
+    # 24 November: the day is that of Japan even when it is still the 23rd elsewhere.
+    asked = {"begins": date(2026, 9, 30), "ends": date(2026, 10, 1)}
+    preview = await company.run("期間", dry_run=True, **asked)
+    assert counts(preview) == (2, 2, 0, 0, 0)
+    company.months_read()
+    ran = await company.run("期間", **asked)
+    assert (ran.result, counts(ran)) == ("SUCCESS", (2, 2, 0, 0, 0))
+    assert ran.message.startswith("期間 2026/09/30〜2026/10/01: 取得 2 / 登録 2")
+    assert company.months_read() == ["2026-09", "2026-10"]
+    assert set(company.sent()) == {"000101/2026/09", "000101/2026/10"}
+    # Closed months only; the first month of the connection stays the first.
+    early = await company.run("期間", begins=date(2026, 1, 1), ends=date(2026, 8, 1))
+    assert company.months_read() == ["2026-08"]
+    assert counts(early) == (1, 1, 0, 0, 0)
+    still = await company.run("期間", begins=date(2026, 11, 1), ends=date(2026, 12, 31))
+    assert company.months_read() == ["2026-11"]
+    assert counts(still) == (0, 0, 0, 0, 0)
+    assert "未締めのため連携していません: 2026-11 1名" in still.message
+    # Whatever was not in a period is taken by the next run, from the first month on.
+    company.month("2026-11", "101")
+    after = await company.run()
+    assert company.months_read() == ["2026-08", "2026-09", "2026-10", "2026-11"]
+    assert counts(after) == (4, 1, 0, 3, 0)
+
+    company.name, company.settings = f"{company.name}-days", {"target": "日次"}
+    days = [date(2026, 8, 31), date(2026, 9, 1), date(2026, 11, 5), date(2026, 11, 6)]
+    for day in days:
+        company.kot.add_daily(day, KEYS["101"], isClosing=True, assigned=470)
+    ran = await company.run("期間", begins=days[1], ends=days[2])  # 66 days: two requests
+    assert counts(ran) == (2, 2, 0, 0, 0)
+    assert set(company.sent("attendance_day")) == {"000101/2026/09/01", "000101/2026/11/05"}
+    assert counts(await company.run()) == (4, 2, 0, 2, 0)
+
+
 # -- days --------------------------------------------------------------------------------------
 
 

@@ -447,3 +447,38 @@ def test_as_a_file(hire: Callable[..., Staff], tmp_path: Path) -> None:
     assert staff.requests("Import") == 0
     written = [each.read_bytes() for each in tmp_path.rglob("*.csv")]
     assert any("佐藤".encode("cp932") in each for each in written)
+
+
+def test_a_period_is_what_was_changed_on_its_days(hire: Callable[..., Staff]) -> None:
+    smarthr = SmartHREmulator()
+    smarthr.add_token(sample.DEMO_TOKEN)
+    staff = hire(smarthr)
+    moments = {
+        "1": "2025-09-30T23:59:59",
+        "2": "2025-10-01T00:00:00",
+        "3": "2025-10-31T23:59:59",
+        "4": "2025-11-01T00:00:00",
+    }
+
+    def seed(number: str, moment: str, **more: Any) -> str:
+        names = {key: CREW[key] for key in CREW if "name" in key and "business" not in key}
+        crew = {**names, "emp_code": number, "entered_at": "2020-04-01", **more}
+        return smarthr.seed([crew], datetime.fromisoformat(f"{moment}+09:00"))[0]
+
+    bad = seed("9", "2025-08-01T00:00:00", last_name="")
+    assert staff.run().counts.rejected == 1
+    for number, moment in moments.items():
+        seed(number, moment)
+    mark = staff.sql("SELECT watermark FROM connection WHERE name = :c")
+    october = {"begins": date(2025, 10, 1), "ends": date(2025, 10, 31)}
+    assert staff.run("期間", dry_run=True, **october).counts.created == 2
+    assert not {"1", "2", "3", "4"} & set(staff.employees)
+    ran = staff.run("期間", **october)
+    assert ran.message == (
+        "期間 2025/10/01〜2025/10/31: 取得 2 / 登録 2 / 更新 0 / 変更なし 0 / エラー 0"
+    )
+    assert {"1", "2", "3", "4"} & set(staff.employees) == {"2", "3"}
+    assert set(staff.rejects()) == {bad}
+    assert staff.sql("SELECT watermark FROM connection WHERE name = :c") == mark
+    after = staff.run()
+    assert (after.counts.created, after.counts.unchanged, after.counts.rejected) == (2, 2, 1)

@@ -490,6 +490,42 @@ def test_a_change_and_a_cancellation_after_posting(firm: Firm) -> None:
     assert len(firm.slips) == 4
 
 
+def test_a_period_is_its_days_of_booking_and_takes_back_nothing_else(firm: Firm) -> None:
+    firm.changed = "赤黒"
+    months = [months_later(TODAY, -5) + timedelta(days=n) for n in range(4)]
+    posted = [firm.expense(day, 1100) for day in months]
+    recent = firm.expense(TODAY, 2200)
+    firm.run("全件")
+    assert len(firm.slips) == 5
+    # Three come late: one before, one in, one after the period; the old ones are all cancelled.
+    late = [firm.expense(day, 3300) for day in (months[0], months[2], months[3])]
+    for key in posted:
+        firm.book.cancel(key)
+    period = {"begins": months[1], "ends": months[2]}
+    preview = firm.run("期間", dry_run=True, **period)
+    assert "取得 1 / 登録 1" in preview.message
+    assert len(firm.slips) == 5
+    ran = firm.run("期間", **period)
+    assert "取得 1 / 登録 1 / 更新 0 / 変更なし 0 / エラー 0" in ran.message
+    states = {key: row["state"] for key, row in firm.ledger().items()}
+    assert [states[key] for key in posted] == ["posted", "reversed", "reversed", "posted"]
+    assert (states.get(late[0]), states[late[1]], states.get(late[2])) == (None, "posted", None)
+    assert states[recent] == "posted"
+    # 差分 reads the last months only, as ever; a period that the clock has not reached is no error.
+    assert firm.run().message.startswith("取得 1 / 登録 0 / 更新 0 / 変更なし 1")
+    ahead = {"begins": TODAY, "ends": TODAY + timedelta(days=30)}
+    assert "取得 1 / 登録 0 / 更新 0 / 変更なし 1" in firm.run("期間", **ahead).message
+    assert firm.run("全件").counts.created == 2
+    states = {key: row["state"] for key, row in firm.ledger().items()}
+    assert {states[key] for key in posted} == {"reversed"}
+    assert {states[key] for key in (*late, recent)} == {"posted"}
+    # The connection's first day stays the first.
+    firm.expense(START - timedelta(days=1), record="too early")
+    firm.expense(START, record="just in time")
+    early = {"begins": START - timedelta(days=5), "ends": START}
+    assert "取得 1 / 登録 1" in firm.run("期間", **early).message
+
+
 def test_a_cancellation_is_taken_back(firm: Firm) -> None:
     firm.changed = "赤黒"
     gone, kept = firm.expense(days_ago(2), 3300), firm.expense(days_ago(1))

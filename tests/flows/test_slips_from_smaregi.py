@@ -69,6 +69,20 @@ class Shop(Company):
         book: Book = emulator.book
         return book
 
+    @property
+    def till_requests(self) -> list[Any]:
+        """Every request to スマレジ so far."""
+        return list(self.kintone.faults.requests)
+
+    def watermark(self) -> Any:
+        """Up to when everything is known to be moved."""
+        (row,) = self.sql("SELECT watermark FROM connection WHERE name = :c")
+        return row[0]
+
+    def posted(self) -> set[str]:
+        """Store-days that are posted."""
+        return {key for key, row in self.ledger().items() if row["state"] == "posted"}
+
     def open(self, stores: int) -> None:
         """Stores 1 …, each with a 部門 of its own."""
         for number in range(1, stores + 1):
@@ -342,6 +356,40 @@ def test_cancelled_and_closed_again_is_reversed(new_shop: Callable[..., Shop]) -
     shop.day(2, START, 300)  # sold after all
     assert shop.run().error is None
     assert (len(shop.slips), net(shop), set(shop.copies.values())) == (6, 800, {1})
+
+
+def test_a_period_is_its_days_of_closing(new_shop: Callable[..., Shop]) -> None:
+    shop = new_shop()
+    shop.open(2)
+    shop.day(1, START, 100)
+    assert shop.run().counts.created == 1
+    days = [date(2026, 9, 9), date(2026, 9, 10), date(2026, 10, 15), date(2026, 10, 16)]
+    for n, day in enumerate(days):
+        shop.day(1, day, 1000 + n)
+    lone = shop.day(2, START, 50)[0]
+    shop.till.cancel(lone, at=moment(START, 23))  # outside, and it does not agree
+    asked, mark = len(shop.till_requests), shop.watermark()
+    wrong = shop.run("期間", begins=days[2], ends=days[1])
+    assert "AC-205" in wrong.message
+    assert len(shop.till_requests) == asked, "something was read"
+
+    period = {"begins": days[1], "ends": days[2]}  # 36 days: more than one request covers
+    preview = shop.run("期間", dry_run=True, **period)
+    assert "取得 2 / 登録 2" in preview.message
+    ran = shop.run("期間", **period)
+    assert ran.message == (
+        "期間 2026/09/10〜2026/10/15: 取得 2 / 登録 2 / 更新 0 / 変更なし 0 / エラー 0"
+    )
+    assert shop.posted() == {f"1:{day}" for day in (START, *days[1:3])}
+    assert (shop.rejects(), shop.watermark()) == ({}, mark)
+    # The first day of the connection stays the first; days before it are not read.
+    early = shop.run("期間", begins=START - timedelta(days=40), ends=START)
+    assert "取得 2 / 登録 0 / 更新 0 / 変更なし 1 / エラー 1" in early.message
+    assert shop.rejects() == {f"2:{START}": "AC-831"}
+    after = shop.run()
+    assert (after.counts.created, after.counts.unchanged, after.counts.rejected) == (2, 3, 1)
+    assert shop.posted() == {f"1:{day}" for day in (START, *days)}
+    assert set(shop.copies.values()) == {1}
 
 
 def shop_run(shop: Shop, order: Order) -> Any:

@@ -272,6 +272,31 @@ async def test_retried_crews_come_once_however_old(world: World) -> None:
     assert world.requests == 2
 
 
+async def test_a_period_is_read_down_to_its_first_moment(world: World) -> None:
+    """From midnight to midnight in Japan; newer changes are passed over, older ones not reached."""
+    old = world.add(10)
+    midnight = datetime(2026, 11, 22, 15, 0, tzinfo=UTC)  # the 23rd begins in Japan
+    world.passed += (midnight - world.clock()).total_seconds() - 1
+    first, *inside = world.add(7)
+    world.passed += (midnight - world.clock()).total_seconds() + 24 * 3600 - 2
+    last = world.add()[0]
+    new = world.add(8)
+    day = date(2026, 11, 23)
+    asked = Window(Mode.PERIOD, begins=day, ends=day)
+    pages = await world.read(asked)
+    assert [crew for crew, _ in seen(pages)] == [last, *reversed(inside), first]
+    assert {page.newest for page in pages} == {None}, "a period moves no watermark"
+    assert world.requests == 4 + 1  # of six pages; and the first one again
+    before = await world.read(Window(Mode.PERIOD, begins=date(2026, 11, 22), ends=day), stop=3)
+    world.update(old[0])  # it leaves the period while it is read, and moves all others
+    position = orjson.loads(orjson.dumps(before[-1].position))
+    period = Window(Mode.PERIOD, begins=date(2026, 11, 22), ends=day)
+    after = await world.read(period, position=position)
+    found = {crew for crew, _ in seen(before) + seen(after)}
+    assert found == {*old[1:], first, *inside, last}
+    assert not found & set(new)
+
+
 async def test_what_a_role_hides_is_an_error_and_not_empty(world: World) -> None:
     world.add(1)
     with pytest.raises(SettingsError, match="AC-203") as caught:

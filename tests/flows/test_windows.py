@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -127,3 +127,54 @@ async def test_the_condition_of_the_connection_holds_everywhere(
     ran = await world.run("1件", record_key="000002")
     assert ran.state.name == "ERROR"
     assert list(world.customers) == ["000001"]
+
+
+async def test_a_period_is_what_was_changed_on_its_days_and_nothing_else(world: Any) -> None:
+    """Midnights are those of Japan; 差分 before and after it does not notice that it ran."""
+
+    def seed(number: int, at: str, **more: str) -> None:
+        record = {"得意先コード": f"{number:06d}", "得意先名": f"会社{number}", **more}
+        moment = datetime.fromisoformat(f"{at}+09:00")
+        world.kintone.seed(world.app, [record], updated_at=moment)
+
+    seed(1, "2025-08-15T12:00", 得意先名="")
+    assert (await world.run()).counts == (1, 0, 0, 0, 1, 0)
+    mark = world.watermark()
+    for number, at in enumerate(
+        ("2025-09-30T23:59", "2025-10-01T00:00", "2025-10-31T23:59", "2025-11-01T00:00"), 2
+    ):
+        seed(number, at)
+    seed(6, "2025-10-15T12:00", 得意先名="")
+    october = {"period_from": date(2025, 10, 1), "period_to": date(2025, 10, 31)}
+    preview = await world.run("期間", dry_run=True, **october)
+    assert preview.counts == (3, 2, 0, 0, 1, 0)
+    assert preview.state.message.startswith(
+        "確認のみ（送信していません）: 期間 2025/10/01〜2025/10/31: 取得 3 / "
+    )
+    assert [line["code"] for line in await preview.artifact("preview")] == ["000003", "000004"]
+    assert world.customers == {}
+
+    ran = await world.run("期間", **october)
+    assert ran.counts == (3, 2, 0, 0, 1, 0)
+    assert ran.row.mode == "期間"
+    assert ran.state.message.startswith("期間 2025/10/01〜2025/10/31: 取得 3 / 登録 2")
+    assert set(world.customers) == {"000003", "000004"}
+    assert set(world.rejects()) == {"1", "6"}  # the one outside is still there
+    assert world.watermark() == mark
+    again = await world.run("期間", **october)
+    assert again.counts == (3, 0, 0, 2, 1, 0)
+
+    after = await world.run()
+    assert after.counts == (6, 2, 0, 2, 2, 0)
+    assert set(world.customers) == {f"{n:06d}" for n in (2, 3, 4, 5)}
+    later = world.watermark()
+    assert mark is not None
+    assert later is not None
+    assert later > mark
+    assert (await world.run("期間", **october)).row.created == 0
+    assert world.watermark() == later
+
+    refused = await world.run("期間", period_from=date(2025, 10, 1))
+    assert refused.state.is_failed()
+    assert refused.state.message.startswith("AC-205 設定の誤り")
+    assert "終了日が空です" in refused.state.message
