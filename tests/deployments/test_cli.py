@@ -134,6 +134,12 @@ def test_a_run_its_history_and_its_rejects(world: World, tmp_path: Path) -> None
     assert all(row["対処"] and row["理由"] for row in rows)
     assert len(json.loads(world.call("rejects", NAME, "--json"))) == ended["rejected"]
 
+    past = ("--mode", "期間", "--from", "2001-10-01", "--to", "2001-10-31")
+    assert json.loads(world.call("run", NAME, *past, "--json").splitlines()[-1])["extracted"] == 0
+    newest = json.loads(world.call("history", "-c", NAME, "--json"))[0]
+    assert newest["mode"] == "期間"
+    assert newest["message"].startswith("期間 2001/10/01〜2001/10/31: 取得 0 / ")
+
 
 def test_the_same_idempotency_key_is_the_same_run(world: World) -> None:
     world.call("deploy", NAME)
