@@ -35,7 +35,8 @@
     return template
       .replace(/\{date:([\d,]+)\}/g, (_, list) => {
         const [name, day, year] = numbered(list);
-        return `${year}/${month(name)}/${day.padStart(2, "0")}`;
+        const monthly = `${year}/${month(name)}`;
+        return day === undefined ? monthly : `${monthly}/${day.padStart(2, "0")}`;
       })
       .replace(/\{time:([\d,]+)\}/g, (_, list) => clock(...numbered(list)))
       .replace(/\{word:(\d)\}/g, (_, n) => lookUp(groups[n]) ?? groups[n])

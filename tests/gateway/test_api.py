@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.exceptions import ObjectAlreadyExists
 from typer.testing import CliRunner
@@ -135,6 +135,18 @@ async def test_a_run_from_the_request_to_its_result(
         "period_to": "2026-11-30",
     }
     assert month["mode"] == "期間"
+    # A deployment that was made before there were periods: it is told now, not by a run that fails.
+    assert mine.deployment is not None
+    form = (await client.read_deployment(mine.deployment)).parameter_openapi_schema
+    older = {**form["properties"]}
+    del older["period_from"], older["period_to"]
+    before = DeploymentUpdate(parameter_openapi_schema={**form, "properties": older})
+    await client.update_deployment(mine.deployment, before)
+    told = asker.start(mine.name, {"mode": "期間", "period": november})
+    assert (told.status_code, code(told)) == (422, "AC-212")
+    assert "この接続では period を指定できません" in told.json()["error"]["happened"]
+    again_now = DeploymentUpdate(parameter_openapi_schema=form)
+    await client.update_deployment(mine.deployment, again_now)
 
     wrong: list[tuple[Any, str]] = [
         ({"mood": "全件"}, "「mood」は使えない項目です"),

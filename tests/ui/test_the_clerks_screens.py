@@ -5,6 +5,7 @@ from __future__ import annotations
 from playwright.sync_api import Page, expect
 
 from .conftest import Screen
+from .test_japanese_frame import english
 
 
 def quick_run(screen: Screen, page: Page) -> dict[str, str]:
@@ -30,6 +31,29 @@ def test_quick_run_works_and_is_in_the_history_as_manual(screen: Screen, page: P
     page.goto(f"{screen.url}/v2/artifacts/artifact/{history['id']}")
     expect(page.get_by_role("cell", name="手動", exact=True).first).to_be_visible()
     expect(page.get_by_role("columnheader", name="処理時間（開始 - 終了）")).to_be_visible()
+
+
+def test_a_period_is_picked_in_the_calendar_and_run(screen: Screen, page: Page) -> None:
+    known = {run["id"] for run in screen.runs()}
+    (deployment,) = [d for d in screen.find("deployments") if d["name"].endswith(" sample")]
+    page.goto(f"{screen.url}/v2/deployments/deployment/{deployment['id']}/run")
+    page.get_by_text("差分", exact=True).click()
+    page.get_by_role("option", name="期間", exact=True).click()
+    for day in ("2001-10-01", "2001-10-31"):
+        page.get_by_text("日付を選ぶ", exact=True).first.click()
+        page.get_by_label("日付（年-月-日）").fill(day)
+        page.keyboard.press("Escape")
+        expect(page.get_by_text(day.replace("-", "/"), exact=True)).to_be_visible()
+    page.get_by_text("2001/10/31", exact=True).click()
+    expect(page.get_by_role("grid")).to_be_visible()
+    assert english(page) == []  # the calendar, too
+    page.screenshot(path="/tmp/calendar.png")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="実行する").click()
+    run = screen.finished_run(known)
+    chosen = {name: run["parameters"][name] for name in ("mode", "period_from", "period_to")}
+    assert chosen == {"mode": "期間", "period_from": "2001-10-01", "period_to": "2001-10-31"}
+    assert run["state"]["message"].startswith("期間 2001/10/01〜2001/10/31: 取得 0 / ")
 
 
 def test_the_form_of_a_connection_can_be_edited_without_losing_its_credentials(
