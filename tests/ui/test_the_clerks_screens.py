@@ -47,7 +47,6 @@ def test_a_period_is_picked_in_the_calendar_and_run(screen: Screen, page: Page) 
     page.get_by_text("2001/10/31", exact=True).click()
     expect(page.get_by_role("grid")).to_be_visible()
     assert english(page) == []  # the calendar, too
-    page.screenshot(path="/tmp/calendar.png")
     page.keyboard.press("Escape")
     page.get_by_role("button", name="実行する").click()
     run = screen.finished_run(known)
