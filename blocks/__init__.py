@@ -2,7 +2,7 @@
 
 from blocks.alerts import MailAlert, WebhookAlert
 from blocks.bugyo import BugyoCredentials
-from blocks.connection import CRON_DAILY_0500, TIMEZONE, Connection
+from blocks.connection import DAILY_AT, TIMEZONE, Connection, Days
 from blocks.form import NEEDED, FormBlock, FormModel
 from blocks.kingoftime import KingOfTimeCredentials
 from blocks.kintone import KintoneCredentials
@@ -13,11 +13,12 @@ from blocks.smarthr import SmartHRCredentials
 from blocks.webhook import WebhookSettings
 
 __all__ = [
-    "CRON_DAILY_0500",
+    "DAILY_AT",
     "NEEDED",
     "TIMEZONE",
     "BugyoCredentials",
     "Connection",
+    "Days",
     "FormBlock",
     "FormModel",
     "KingOfTimeCredentials",

@@ -7,7 +7,7 @@ settings model, so that its form shows exactly what that connector needs.
 from __future__ import annotations
 
 from abc import ABC
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from prefect.blocks.core import Block
 from prefect.utilities.names import obfuscate
@@ -17,8 +17,11 @@ from blocks.bugyo import BugyoCredentials
 from blocks.form import AUTOMATIC, LAST, NEEDED, FormBlock
 from connectors.kit import SettingsError
 
-CRON_DAILY_0500 = "0 5 * * *"
-"""Every day at 05:00, the time the original product promises; in `TIMEZONE`."""
+DAILY_AT = "5:00"
+"""The time that the original product promises; in `TIMEZONE`."""
+
+Days = Literal["毎日", "平日のみ", "営業日のみ", "締め日の翌営業日", "締め日の前営業日"]
+"""Which days a connection is processed on; what they are: `flows.engine.timing`."""
 
 TIMEZONE = "Asia/Tokyo"
 
@@ -46,13 +49,39 @@ class Connection(FormBlock, ABC):
         description="「接続情報・設定」で先に作成した、奉行クラウドの接続情報を選びます。",
     )
     schedule: str = Field(
-        default=CRON_DAILY_0500,
-        title="スケジュール（cron）",
+        default=DAILY_AT,
+        title="処理する時刻",
         description=(
-            "自動で処理する時刻を「分 時 日 月 曜日」の順に書きます（日本時間）。"
-            "「0 5 * * *」は毎日5時です。"
+            "自動で処理する時刻です（日本時間）。5:00 のように書きます。"
+            "cron（分 時 日 月 曜日）でも書けます。"
         ),
         json_schema_extra={**NEEDED, **LAST},
+    )
+    days: Days = Field(
+        default="毎日",
+        title="処理する日",
+        description=(
+            "平日は月〜金曜日、営業日は平日から祝日・年末年始（12/31〜1/3）・会社の休業日を"
+            "除いた日です。"
+        ),
+        json_schema_extra={**NEEDED, **LAST},
+    )
+    closing_day: int = Field(
+        default=31,
+        ge=1,
+        le=31,
+        title="締め日",
+        description="「処理する日」が締め日の翌・前営業日のときに使います。31 は月末です。",
+        json_schema_extra={**NEEDED, **LAST},
+    )
+    company_holidays: str = Field(
+        default="",
+        title="会社の休業日",
+        description=(
+            "祝日のほかに休む日です。「2026-12-29〜2027-01-03, 2026-08-14」のように、"
+            "「、」か改行で区切ります。毎年同じ日なら「8-13〜8-15」のように、年を書きません。"
+        ),
+        json_schema_extra=LAST,
     )
     block_names: dict[str, str] = Field(
         default_factory=dict,

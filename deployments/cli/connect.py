@@ -32,6 +32,21 @@ def connect(
         str, typer.Option("--tenant", help="法人が複数あるときの、法人の名前です。")
     ] = "",
     name: Annotated[str, typer.Option("--name", help="接続の名前です。省略すると自動です。")] = "",
+    at: Annotated[
+        str, typer.Option("--at", help="自動で処理する時刻です（cron でも書けます）。")
+    ] = "5:00",
+    days: Annotated[
+        str,
+        typer.Option(
+            help="処理する日です（毎日 / 平日のみ / 営業日のみ / 締め日の翌営業日 など）。"
+        ),
+    ] = "毎日",
+    closing_day: Annotated[
+        int, typer.Option("--closing-day", help="締め日です（1〜31、31 は月末）。")
+    ] = 31,
+    holidays: Annotated[
+        str, typer.Option("--holidays", help="会社の休業日です（例 2026-12-29〜2027-01-03）。")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="結果を JSON で表示します。")] = False,
 ) -> None:
     """新しい接続を作ります（接続情報は Prefect の画面で先に作成しておきます）。"""
@@ -39,7 +54,16 @@ def connect(
 
     use_running_stack()
     chosen = _settings(settings, assigned or ())
-    typed = {"registration_number": number, "phone": phone, "tenant": tenant, "name": name}
+    typed = {
+        "registration_number": number,
+        "phone": phone,
+        "tenant": tenant,
+        "name": name,
+        "schedule": at,
+        "days": days,
+        "closing_day": closing_day,
+        "company_holidays": holidays,
+    }
     made = asyncio.run(_connect(connector, typed, bugyo, partner, chosen))
     if as_json:
         typer.echo(json.dumps(made, ensure_ascii=False))
@@ -83,7 +107,7 @@ def _settings(file: Path | None, assigned: Sequence[str]) -> dict[str, Any]:
 
 
 async def _connect(
-    connector: str, typed: Mapping[str, str], bugyo: str, partner: str, settings: dict[str, Any]
+    connector: str, typed: Mapping[str, Any], bugyo: str, partner: str, settings: dict[str, Any]
 ) -> dict[str, Any]:
     from blocks import BugyoCredentials, Connection
     from connectors.kit import SettingsError

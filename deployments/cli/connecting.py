@@ -28,6 +28,7 @@ from flows.engine.codes import EMPTY_BOOK
 from flows.engine.opening import load_connection
 from flows.engine.pipeline import Tools
 from flows.engine.store import Store
+from flows.engine.timing import timing_of
 from flows.engine.tokens import Vault, save_pair, service_of
 from flows.engine.updates import lines
 from flows.operations.deploying import saved_connections
@@ -38,7 +39,7 @@ from flows.parts.bugyo_codes import code_operations
 from flows.parts.oauth import OAuthClient, oauth_client
 from flows.parts.reception_file import delivery_of
 
-COLUMNS = ("接続", "サービス名", "スケジュール", "登録番号")
+COLUMNS = ("接続", "サービス名", "連携タイミング", "登録番号")
 
 
 async def _load(name: str, connector: Connector) -> Connection:
@@ -64,7 +65,7 @@ def print_connections(*, as_json: bool) -> None:
                 typer.echo(str(error), err=True)
                 known = [error.code, ""]
             else:
-                known = [connection.schedule, connection.registration_number]
+                known = [timing_of(connection).words(), connection.registration_number]
             lines.append([name, connector.pipeline.service, *known])
         return lines
 

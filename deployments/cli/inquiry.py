@@ -57,7 +57,7 @@ def new(
     """お問い合わせを送ります（メールを送れないときも受け付け、あとで送ります）。"""
     _client()
     from flows.engine import inquiries
-    from flows.engine.answer_day import day_text
+    from flows.engine.business_days import day_text
     from flows.engine.store import Store
     from flows.operations.inquiry import ask
 

@@ -7,11 +7,8 @@ from datetime import date, datetime, timedelta
 from functools import cache
 from importlib import resources
 
-import holidays
-
+from flows.engine.business_days import closed_because
 from flows.engine.clock import JST
-
-_WEEKDAYS = "月火水木金土日"
 
 
 @cache
@@ -28,8 +25,7 @@ def closing_hour() -> int:
 
 def is_business_day(day: date) -> bool:
     """Whether the support desk works: not on weekends, holidays of Japan and closed days."""
-    closed = day.strftime("%m-%d") in _hours()[1]
-    return day.weekday() < 5 and not closed and day not in holidays.country_holidays("JP")
+    return day.strftime("%m-%d") not in _hours()[1] and not closed_because(day)
 
 
 def answer_day(received: datetime) -> date:
@@ -41,8 +37,3 @@ def answer_day(received: datetime) -> date:
     while not is_business_day(day):
         day += timedelta(days=1)
     return day
-
-
-def day_text(day: date) -> str:
-    """``2026年11月26日（木）``."""
-    return f"{day.year}年{day.month}月{day.day}日（{_WEEKDAYS[day.weekday()]}）"

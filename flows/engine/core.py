@@ -36,11 +36,13 @@ from flows.engine.opening import load_connection, secrets_of
 from flows.engine.period import check_period
 from flows.engine.pipeline import Pipeline, Tools
 from flows.engine.postponing import Postponement, postponement
+from flows.engine.resting import RESTS, awake
 from flows.engine.settling import settle
 from flows.engine.store import RunRow, Store
+from flows.engine.timing import timing_of
 from flows.engine.tokens import Vault
 
-SKIPS = frozenset({"AC-601", "AC-605", "AC-606"})
+SKIPS = frozenset({"AC-601", "AC-605", "AC-606", RESTS})
 """Errors that mean: this run was not needed."""
 
 
@@ -103,7 +105,8 @@ class Ending:
     """How a run ended.
 
     Attributes:
-        row: Its row in the history; ``None`` = the books could not be opened.
+        row: Its row in the history; ``None`` = the books could not be opened, or it rests
+            (``AC-607``).
         counts: ``None`` = not known.
         planned: The preview of a dry run.
         unmapped: What コード変換表 lacks.
@@ -143,13 +146,22 @@ async def execute(
     masker = Masker()
     row: RunRow | None = None
     store: Store | None = None
+    meant_for = order.scheduled_for
     try:
         store = Store()
+
+        async def load() -> Any:
+            loaded = await load_block(pipeline, order.connection)
+            masker.add(*secrets_of(loaded))
+            return loaded
+
+        block, works = await awake(store, order.run_id, order.connection, meant_for, load)
         row = _open(store, pipeline, order)
         async with brake.over(order.deadline):
-            await make_way(order.scheduled_for, newer)
-            block = await load_block(pipeline, order.connection)
-            masker.add(*secrets_of(block))
+            await make_way(meant_for, newer, works)
+            block = block or await load()
+            if meant_for is not None:
+                timing_of(block)  # one that cannot be read is told, and not taken for another
             await _check_licence(store, row, block, order.started_at, surface)
             if order.mode is Mode.ONE and not (order.record_key or "").strip():
                 raise SettingsError("AC-205", f"「1件」では{pipeline.key_label}を指定します")
@@ -326,7 +338,8 @@ async def _end_with_error(
     order: Order,
 ) -> Ending:
     """Close the run with an error: what happened, what is safe, what next."""
-    skipped = isinstance(error, WaitError) and error.code in SKIPS and row is not None
+    skipped = isinstance(error, WaitError) and error.code in SKIPS
+    skipped = skipped and (row is not None or error.code == RESTS)
     later = None
     if order.postponable and row is not None:
         later = postponement(error, order.attempt)

@@ -24,22 +24,22 @@ _WILL_WORK = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateTy
 _log = logging.getLogger(__name__)
 
 
-async def newer_due(run: FlowRun) -> datetime | None:
-    """The time of a later scheduled run of the same deployment that is due, too.
+async def newer_due(run: FlowRun) -> list[datetime]:
+    """The times of later scheduled runs of the same deployment that are due, too.
 
-    ``None`` = there is none, or Prefect does not answer: then our own history decides
+    Empty = there is none, or Prefect does not answer: then our own history decides
     (`flows.engine.missed`).
     """
     if run.deployment_id is None or run.expected_start_time is None:
-        return None
+        return []
     try:
-        return await _latest(run.id, run.deployment_id, run.expected_start_time)
+        return await _later(run.id, run.deployment_id, run.expected_start_time)
     except Exception as error:  # noqa: BLE001 (Prefect's client raises many kinds)
         _log.warning("Prefect did not say which runs are due: %s", type(error).__name__)
-        return None
+        return []
 
 
-async def _latest(run: UUID, deployment: UUID, after: datetime) -> datetime | None:
+async def _later(run: UUID, deployment: UUID, after: datetime) -> list[datetime]:
     async with get_client() as client:
         found = await client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
@@ -54,4 +54,4 @@ async def _latest(run: UUID, deployment: UUID, after: datetime) -> datetime | No
         for each in found
         if each.auto_scheduled and each.id != run and each.expected_start_time is not None
     ]
-    return max((moment for moment in due if moment > after), default=None)
+    return [moment for moment in due if moment > after]

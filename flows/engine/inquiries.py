@@ -22,7 +22,8 @@ from sqlalchemy import Connection, text
 
 from connectors.kit import SettingsError
 from connectors.kit.text import clean_text
-from flows.engine.answer_day import answer_day, closing_hour, day_text
+from flows.engine.answer_day import answer_day, closing_hour
+from flows.engine.business_days import day_text
 from flows.engine.clock import JST, jst_text, span_text
 from flows.engine.model import Counts
 

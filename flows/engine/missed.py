@@ -1,39 +1,44 @@
 """Scheduled runs that are not needed: missed ones, and those that the scheduler started twice.
 
 After days without the server every missed 05:00 run is started at once. The newest reads what all
-of them would have read, so it works and the others are スキップ, with the reason.
+of them would have read, so it works and the others are スキップ, with the reason. One that is meant
+for a day on which the connection rests is no reason to leave anything to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from connectors.kit import WaitError
 from flows.engine import history
-from flows.engine.clock import jst_text
+from flows.engine.clock import business_date, jst_text
 
-Newer = Callable[[], Awaitable[datetime | None]]
-"""Tells whether a later scheduled run of the same connection is due, too: for which time."""
+Newer = Callable[[], Awaitable[list[datetime]]]
+"""Tells which later scheduled runs of the same connection are due, too: for which times."""
 
 
-async def make_way(scheduled_for: datetime | None, newer: Newer | None) -> None:
+async def make_way(
+    scheduled_for: datetime | None, newer: Newer | None, works: Callable[[date], bool]
+) -> None:
     """Leave the work to a newer run that is due as well.
 
     Args:
         scheduled_for: The time that this run is meant for; ``None`` = it is no scheduled run.
         newer: Knows the others; ``None`` = nobody to ask.
+        works: Whether the connection is processed on a day.
 
     Raises:
         WaitError: ``AC-605``, there is one.
     """
     if scheduled_for is None or newer is None:
         return
-    later = await newer()
-    if later is not None and later > scheduled_for:
+    due = [moment for moment in await newer() if works(business_date(moment))]
+    later = max(due, default=scheduled_for)
+    if later > scheduled_for:
         raise WaitError("AC-605", f"{jst_text(later)} の予定の処理")
 
 

@@ -33,6 +33,7 @@ from flows.engine.model import Mode, Result, RunHandle, Trigger
 from flows.engine.opening import load_connection
 from flows.engine.pipeline import Pipeline
 from flows.engine.postponing import Postponement
+from flows.engine.resting import RESTS
 from flows.engine.signals import drained_by_sigterm
 from flows.engine.store import Store
 from flows.engine.tokens import grant_notice
@@ -199,7 +200,7 @@ async def run_connector(
             # What the store cannot tell any more changes nothing about how the run ended.
             with contextlib.suppress(AppConnectError):
                 await _show(pipeline, ending)
-        else:
+        elif ending.error.code != RESTS:  # whose page would hide that of an open error
             await _show_error(pipeline, connection, ending)
     if ending.postponed is not None:
         await _put_off(flow_run.id, ending.postponed, ending.message)

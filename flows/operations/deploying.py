@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import time
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -23,9 +24,10 @@ from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 
 import flows
-from blocks import CRON_DAILY_0500, TIMEZONE, Connection
+from blocks import DAILY_AT, TIMEZONE, Connection
 from blocks.form import tidy
 from flows.engine.pipeline import Pipeline
+from flows.engine.timing import Timing, timing_of
 
 WORK_POOL = "app-connect"
 """Where the runs of a connection are started that was made outside of any work pool."""
@@ -80,16 +82,24 @@ def deployment_name(pipeline: Pipeline[Any], connection: str) -> str:
     return f"{pipeline.service} {connection}"
 
 
-def description(pipeline: Pipeline[Any], connection: str, schedule: str = CRON_DAILY_0500) -> str:
+DAILY = Timing(time.fromisoformat(DAILY_AT.zfill(5)))
+
+_RESTING = """\
+- **処理しない日**: 予定の処理は「スキップ」で終わり、連携の処理履歴には載りません。\
+処理する日にサーバーが止まっていたときは、その分を次の予定で処理します。
+"""
+
+
+def description(pipeline: Pipeline[Any], connection: str, timing: Timing = DAILY) -> str:
     """What the deployment's page says: what it moves, when, what Run does, where settings are."""
-    daily = schedule == CRON_DAILY_0500
-    when = "毎日 5:00（日本時間）" if daily else f"スケジュール `{schedule}`（日本時間）"
+    when = f"{timing.words('`')}（日本時間）"
+    resting = "" if timing.days == "毎日" else _RESTING
     block = pipeline.connection_type
     return f"""\
 {block.get_description()}
 
 - **いつ**: {when}に自動で処理します。
-- **今すぐ実行**: 「実行」→「今すぐ実行」で、前回から変わったデータを連携します。\
+{resting}- **今すぐ実行**: 「実行」→「今すぐ実行」で、前回から変わったデータを連携します。\
 何度押しても二重に登録することはありません。
 - **条件を指定して実行**: 「実行」→「条件を指定して実行」で、\
 全件・期間・1件・エラー明細のみ・確認のみを選べます。
@@ -145,22 +155,24 @@ async def deploy(connection: Connection, name: str, work_pool: str) -> UUID:
 
     Raises:
         KeyError: no connector has connections of this type.
+        SettingsError: ``AC-205``, its time or its days cannot be read; nothing was saved.
     """
     connector = next(
         c for c in connectors().values() if type(connection) is c.pipeline.connection_type
     )
+    timing = timing_of(connection)
     # Saving puts back references that the edit form lost (see `Connection.aload`), and gives a
     # document of an older version the form of this one.
     connection.remember()
     await connection.save(name, overwrite=True)
     deployment: RunnerDeployment = await connector.flow.ato_deployment(
         name=deployment_name(connector.pipeline, name),
-        schedules=[Cron(connection.schedule, timezone=TIMEZONE)],
+        schedules=[Cron(timing.cron(), timezone=TIMEZONE, day_or=timing.day_or)],
         concurrency_limit=ConcurrencyLimitConfig(
             limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
         ),
         parameters={"connection": name},
-        description=description(connector.pipeline, name, connection.schedule),
+        description=description(connector.pipeline, name, timing),
         tags=["app-connect", connector.pipeline.connector],
         work_pool_name=work_pool,
         entrypoint_type=EntrypointType.MODULE_PATH,

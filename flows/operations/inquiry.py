@@ -10,7 +10,7 @@ from prefect.runtime import flow_run as runtime
 
 from connectors.kit import SettingsError
 from flows.engine import inquiries
-from flows.engine.answer_day import day_text
+from flows.engine.business_days import day_text
 from flows.engine.clock import now
 from flows.engine.inquiries import Inquiry, MailState, Taken
 from flows.engine.model import Result

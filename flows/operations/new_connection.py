@@ -7,7 +7,7 @@ each connector has its own credentials and settings, and so a run form of its ow
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from prefect import State, flow
@@ -15,8 +15,9 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from prefect.utilities.urls import url_for
+from pydantic import Field
 
-from blocks import CRON_DAILY_0500, Connection
+from blocks import DAILY_AT, Connection, Days
 from connectors.kit import SettingsError
 from flows.engine.clock import jst_text
 from flows.engine.model import Result
@@ -39,7 +40,10 @@ async def new_connection(
     settings: dict[str, Any],
     tenant: str = "",
     name: str = "",
-    schedule: str = CRON_DAILY_0500,
+    schedule: str = DAILY_AT,
+    days: Days = "毎日",
+    closing_day: Annotated[int, Field(ge=1, le=31)] = 31,
+    company_holidays: str = "",
 ) -> State[None]:
     """Make a connection: licence, both sides, 法人, block, deployment.
 
@@ -52,8 +56,12 @@ async def new_connection(
         settings: 連携の設定です。
         tenant: 法人が複数あるときだけ、法人の名前を入れます。
         name: 接続の名前です（英小文字・数字・ハイフン）。空欄なら自動的に付けます。
-        schedule: 自動で処理する時刻を「分 時 日 月 曜日」の順に書きます。
-            「0 5 * * *」は毎日5時です。
+        schedule: 自動で処理する時刻です（日本時間）。5:00 のように書きます。
+        days: 平日は月〜金曜日、営業日は平日から祝日・年末年始（12/31〜1/3）・会社の休業日を
+            除いた日です。
+        closing_day: 「処理する日」が締め日の翌・前営業日のときに使います。31 は月末です。
+        company_holidays: 祝日のほかに休む日です。「2026-12-29〜2027-01-03, 2026-08-14」のように、
+            「、」か改行で区切ります。毎年同じ日なら「8-13〜8-15」のように、年を書きません。
     """
     return await as_state(
         _make(
@@ -66,6 +74,9 @@ async def new_connection(
             tenant=tenant,
             name=name,
             schedule=schedule,
+            days=days,
+            closing_day=closing_day,
+            company_holidays=company_holidays,
         )
     )
 
@@ -112,13 +123,12 @@ async def summary(made: Connected, done: str) -> str:
     seen = "接続できました" if records is None else f"接続できました（対象 {records:,} 件）"
     url = url_for("deployment", obj_id=made.deployment) or ""
     where = f"[{service} {made.name}]({url})" if url else f"{service} {made.name}"
-    daily = made.schedule == CRON_DAILY_0500
     rows = {
         "接続の名前": made.name,
         "登録番号と電話番号": "確認しました",
         "奉行クラウド": f"接続できました（法人: {made.seen.tenant.name}）",
         partner.get_block_type_name().removesuffix(" 接続情報"): seen,
-        "スケジュール": "毎日 5:00" if daily else f"`{made.schedule}`",
+        "連携タイミング": made.timing.words("`"),
     }
     lines = "\n".join(f"| {title} | {value} |" for title, value in rows.items())
     await acreate_markdown_artifact(
@@ -141,7 +151,10 @@ FIELDS = {
     "settings": "設定",
     "tenant": "法人",
     "name": "接続の名前",
-    "schedule": "スケジュール（cron）",
+    "schedule": "処理する時刻",
+    "days": "処理する日",
+    "closing_day": "締め日",
+    "company_holidays": "会社の休業日",
 }
 """Titles of the run form; that of ``partner`` is the service's own."""
 
@@ -180,7 +193,8 @@ def entrance_description(pipeline: Pipeline[Any]) -> str:
 1. 「実行」→「条件を指定して実行」を開き、登録番号と電話番号を入れます。
 2. 「奉行クラウド」と「{other}」は、作成済みのものを選ぶか、「追加」で作成して選びます。\
 パスワードやキーは、この「追加」の画面にだけ入れます。
-3. 設定を入れて実行します。両方に実際に接続して確かめ、接続と毎日 5:00 の予定を作成します。
+3. 設定を入れて実行します。両方に実際に接続して確かめ、接続と予定（変えなければ\
+毎日 5:00）を作成します。
 
 - **許可が要るとき**: 処理の「結果・明細」（とログ）に、開くページが出ます。「許可する」を押すと、\
 処理は自動的に続きます（10分以内）。

@@ -15,12 +15,11 @@ from itertools import count
 from typing import Any, TypeVar
 from uuid import UUID
 
-from prefect.client.schemas.schedules import CronSchedule
 from pydantic import ValidationError
 from sqlalchemy import Connection as Db
 from sqlalchemy import text
 
-from blocks import CRON_DAILY_0500, TIMEZONE, BugyoCredentials, Connection, OAuthBlock
+from blocks import DAILY_AT, BugyoCredentials, Connection, Days, OAuthBlock
 from blocks.form import FormBlock
 from blocks.oauth import is_filled
 from connectors.bugyo import Tenant
@@ -31,6 +30,7 @@ from flows.engine.model import Mode, Window
 from flows.engine.opening import load_connection, secrets_of, violation
 from flows.engine.pipeline import Pipeline, Tools
 from flows.engine.store import Store
+from flows.engine.timing import Timing, timing_of
 from flows.engine.tokens import Vault, service_of, write_fields
 from flows.operations.deploying import saved_connections
 from flows.parts import consents
@@ -70,7 +70,10 @@ class Wish:
     settings: Mapping[str, Any]
     tenant: str = ""
     name: str = ""
-    schedule: str = CRON_DAILY_0500
+    schedule: str = DAILY_AT
+    days: Days = "毎日"
+    closing_day: int = 31
+    company_holidays: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ class Connected:
 
     pipeline: Pipeline[Any]
     name: str
-    schedule: str
+    timing: Timing
     seen: Seen
     deployment: UUID
 
@@ -139,6 +142,9 @@ async def _connect(
         title: partner,
         "settings": dict(wish.settings),
         "schedule": wish.schedule.strip(),
+        "days": wish.days,
+        "closing_day": wish.closing_day,
+        "company_holidays": wish.company_holidays.strip(),
     }
     draft = build(pipeline, filled)  # what is wrong here needs nobody's 許可する
     name = await name_for(store, pipeline, wish.name, draft)
@@ -160,7 +166,7 @@ async def _connect(
     connection = build(pipeline, {**filled, "bugyo": bugyo, title: partner})
     await store.do(_same_books, name, connection.destination())
     deployment = await deploy(connection, name)
-    return Connected(pipeline, name, connection.schedule, Seen(tenant, records), deployment)
+    return Connected(pipeline, name, timing_of(connection), Seen(tenant, records), deployment)
 
 
 async def recheck_and_deploy(
@@ -175,7 +181,7 @@ async def recheck_and_deploy(
     try:
         connection = await load_connection(pipeline, name)
         masker.add(*secrets_of(connection))
-        check_schedule(connection.schedule)
+        timing_of(connection)
         tools = Tools(masker, Vault(store))
         typed = connection.registration_number, connection.phone
         await asyncio.to_thread(licences.check, store, *typed, pipeline.connector, now())
@@ -189,7 +195,7 @@ async def recheck_and_deploy(
     except AppConnectError as error:
         error.mask(masker.mask)
         raise
-    return Connected(pipeline, name, connection.schedule, Seen(tenant, records), deployment)
+    return Connected(pipeline, name, timing_of(connection), Seen(tenant, records), deployment)
 
 
 def picked(kind: type[FormBlock], value: Any) -> Any:
@@ -218,21 +224,8 @@ def build(pipeline: Pipeline[Any], filled: Mapping[str, Any]) -> Connection:
         places = [violation(kind, each["loc"], each["type"]) for each in error.errors()]
     if places:  # out here: in a handler the original would come along, with the values
         raise SettingsError("AC-205", "、".join(dict.fromkeys(places)))
-    check_schedule(connection.schedule)
+    timing_of(connection)
     return connection
-
-
-def check_schedule(cron: str) -> None:
-    """See that Prefect can read a schedule.
-
-    Raises:
-        SettingsError: ``AC-205``, it cannot.
-    """
-    try:
-        CronSchedule(cron=cron, timezone=TIMEZONE)
-    except ValueError:
-        why = f"スケジュール「{cron[:40]}」を読めません。毎日5時は 0 5 * * *"
-        raise SettingsError("AC-205", why) from None
 
 
 async def name_for(store: Store, pipeline: Pipeline[Any], typed: str, draft: Connection) -> str:

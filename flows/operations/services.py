@@ -14,13 +14,13 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.urls import url_for
 
-from blocks import CRON_DAILY_0500
 from connectors.kit import AppConnectError
 from flows.engine import history
 from flows.engine.model import Result
 from flows.engine.opening import load_connection
 from flows.engine.report import HISTORY_COLUMNS, history_line
 from flows.engine.store import RunRow, Store
+from flows.engine.timing import timing_of
 from flows.operations import Operation
 from flows.operations.connections import pipelines
 from flows.operations.ending import as_state
@@ -50,13 +50,6 @@ class Service:
     number: str
     run: str
     settings: str
-
-
-def timing_of(schedule: str, *, active: bool) -> str:
-    """連携タイミング in words."""
-    if not active:
-        return "手動のみ"
-    return "毎日 5:00" if schedule == CRON_DAILY_0500 else f"{schedule}（日本時間）"
 
 
 def page_of(services: Sequence[Service], runs: Sequence[RunRow]) -> str:
@@ -110,14 +103,14 @@ async def services() -> list[Service]:
                 deployment = deployed.get(name)
                 try:
                     block = await load_connection(pipeline, name)
-                    schedule, number = block.schedule, block.registration_number
+                    timing, number = timing_of(block).words(), block.registration_number
                 except AppConnectError as error:
-                    schedule, number = CRON_DAILY_0500, f"{error.code} {error.title}"
+                    timing, number = "", f"{error.code} {error.title}"
                 found.append(
                     Service(
                         pipeline.service,
                         name,
-                        timing_of(schedule, active=_active(deployment)),
+                        timing if _active(deployment) else "手動のみ",
                         number,
                         _address("deployment", deployment.id) if deployment else "",
                         f"{_address('block', block_id)}/edit",

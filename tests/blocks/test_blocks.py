@@ -93,6 +93,20 @@ def test_every_block_says_what_it_is(block: type[Block]) -> None:
     assert f"{block.__name__}.aload(" in example
 
 
+def test_the_days_of_a_connection_are_chosen_after_everything_else() -> None:
+    form = CustomersFromKintoneConnection.model_json_schema()
+    fields = sorted(form["properties"].items(), key=lambda item: item[1]["position"])
+    last = dict(fields[-4:])
+    assert list(last) == ["schedule", "days", "closing_day", "company_holidays"]
+    assert last["schedule"]["default"] == "5:00"
+    choice = ["毎日", "平日のみ", "営業日のみ", "締め日の翌営業日", "締め日の前営業日"]
+    assert (last["days"]["enum"], last["days"]["default"]) == (choice, "毎日")
+    assert (last["closing_day"]["minimum"], last["closing_day"]["maximum"]) == (1, 31)
+    assert last["company_holidays"]["type"] == "string"
+    assert not {"company_holidays"} & set(form["required"])
+    assert {"schedule", "days", "closing_day"} <= set(form["required"])
+
+
 def credentials() -> tuple[BugyoCredentials, KintoneCredentials]:
     bugyo = BugyoCredentials(
         subscription_key=SecretStr(f"{PLANTED}-key"),

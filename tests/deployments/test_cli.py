@@ -108,9 +108,8 @@ def world(prefect_server: Any, warm_worker: Any) -> Iterator[World]:
 
 def test_connections_are_listed_and_deployed(world: World) -> None:
     listed = json.loads(world.call("connections", "--json"))
-    assert {"接続": NAME, "サービス名": "得意先 kintone→商奉行"}.items() <= next(
-        each for each in listed if each["接続"] == NAME
-    ).items()
+    told = {"サービス名": "得意先 kintone→商奉行", "連携タイミング": "毎日 5:00"}
+    assert told.items() <= next(each for each in listed if each["接続"] == NAME).items()
     assert NAME in world.call("deploy", NAME)
     assert "AC-206" in world.call("deploy", "nobody", status=1)
 

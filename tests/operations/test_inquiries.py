@@ -19,7 +19,8 @@ from sqlalchemy import text
 from blocks import MailAlert
 from connectors.kit import FaultError, SettingsError
 from flows.engine import history, inquiries
-from flows.engine.answer_day import answer_day, day_text
+from flows.engine.answer_day import answer_day
+from flows.engine.business_days import day_text
 from flows.engine.clock import JST
 from flows.engine.inquiries import Inquiry
 from flows.engine.model import Counts, Mode, Result, Trigger

@@ -35,9 +35,11 @@ from flows.customers_from_kintone import PIPELINE
 from flows.engine import licences
 from flows.engine.clock import business_date, now
 from flows.engine.store import LicenceRow, Store
+from flows.operations import doctor
 from flows.operations.change_connection import change_connection
 from flows.operations.new_connection import entrance_form
 from flows.operations.onboarding import Wish, connect
+from flows.operations.services import services
 from flows.parts import consents
 from tests.flows.conftest import World, client, known_blocks, new_world, store, world
 from tests.gateway.conftest import serving
@@ -106,7 +108,7 @@ async def test_connected_checked_and_run_and_the_same_again_changes_nothing(
     world.fill(3)
     await catalog.ensure_work_pool()
     name = f"shop-{uuid4().hex[:6]}"
-    wish = await wish_of(world, number, name=name)
+    wish = await wish_of(world, number, name=name, schedule=" ５：００ ", days="毎日")
     made = await connect(store, wish, nobody, catalog.deploy)
     assert (made.name, made.seen.records) == (name, 3)
     assert made.seen.tenant.name == DEMO_TENANTS[0].name
@@ -120,12 +122,30 @@ async def test_connected_checked_and_run_and_the_same_again_changes_nothing(
 
     # 設定変更: the block was edited; both sides are asked again.
     block = await PIPELINE.connection_type.aload(name)
-    block.schedule = "30 6 * * 1-5"
+    block.schedule, block.days, block.closing_day = "６：３０", "締め日の翌営業日", 20
+    block.company_holidays = "12-29〜1-3\n2026年8月14日"
     await block.save(name, overwrite=True)
     changed: Any = await change_connection(f" {name} ", return_state=True)
     assert (changed.name, "対象 3 件" in changed.message) == ("SUCCESS", True), changed.message
-    (schedule,) = (await client.read_deployment(made.deployment)).schedules
-    assert schedule.schedule.cron == "30 6 * * 1-5"
+    deployment = await client.read_deployment(made.deployment)
+    (schedule,) = deployment.schedules
+    assert (schedule.schedule.cron, schedule.schedule.day_or) == ("30 6 21-27 * 1-5", False)
+    words = "締め日（20日）の翌営業日 6:30"
+    assert f"- **いつ**: {words}（日本時間）に自動で処理します。" in deployment.description
+    page = await artifact(client, changed.state_details.flow_run_id, "connection")
+    assert f"| 連携タイミング | {words} |" in page
+    (line,) = [each for each in await services() if each.connection == name]
+    assert line.timing == words
+    assert [each.mark for each in doctor._schedules([deployment])] == ["正常"]
+    # What cannot be read is told, and the deployment stays as it is.
+    block.company_holidays = "2026-08-14、お盆"
+    await block.save(name, overwrite=True)
+    refused_: Any = await change_connection(name, return_state=True)
+    assert "AC-205" in refused_.message
+    assert "「会社の休業日」の「お盆」を読めません" in refused_.message
+    assert (await client.read_deployment(made.deployment)).schedules == deployment.schedules
+    block.company_holidays = ""
+    await block.save(name, overwrite=True)
 
     # The same once more goes on with it; without a name another one is proposed.
     names: list[str] = []
@@ -146,7 +166,8 @@ async def test_connected_checked_and_run_and_the_same_again_changes_nothing(
     async def by_command(*arguments: str) -> Any:
         return await asyncio.to_thread(CliRunner().invoke, app, ["connect", *arguments])
 
-    done = await by_command(PIPELINE.connector, *options, *credentials, "--name", name)
+    days = ("--at", "6:15", "--days", "営業日のみ", "--closing-day", "20", "--holidays", "8-14")
+    done = await by_command(PIPELINE.connector, *options, *credentials, "--name", name, *days)
     assert done.exit_code == 0, (done.output, done.exception)
     assert json.loads(done.stdout) == {
         "name": name,
@@ -154,7 +175,12 @@ async def test_connected_checked_and_run_and_the_same_again_changes_nothing(
         "records": 3,
         "deployment": str(made.deployment),
     }
+    (schedule,) = (await client.read_deployment(made.deployment)).schedules
+    assert schedule.schedule.cron == "15 6 * * 1-5"
+    block = await PIPELINE.connection_type.aload(name)
+    assert (block.closing_day, block.company_holidays) == (20, "8-14")
     for arguments, words in (
+        ([PIPELINE.connector, *options, *credentials, "--days", "日曜"], "「処理する日」の値"),
         (["nothing", *options, *credentials], PIPELINE.connector),
         (
             [PIPELINE.connector, *options, "--bugyo", saved, "--partner", "no"],
@@ -185,7 +211,9 @@ async def wrong(world: World, number: str) -> dict[str, tuple[Wish, str]]:
         "form": (replace(good, registration_number="12"), "AC-108"),
         "settings": (replace(good, settings={}), "「設定 → アプリID」が空です"),
         "field": (replace(good, settings={"app": world.app, "name": "なし"}), "なし"),
-        "schedule": (replace(good, schedule="5時"), "スケジュール「5時」"),
+        "schedule": (replace(good, schedule="朝5時"), "「処理する時刻」の「朝5時」"),
+        "holidays": (replace(good, company_holidays="盆"), "「会社の休業日」の「盆」"),
+        "closing": (replace(good, closing_day=32), "「締め日」の値"),
         "picked": (replace(good, partner={"subdomain": "x"}), "kintone 接続情報"),
         "tenant": (replace(good, tenant="よその会社"), "AC-217"),
         "token": (replace(good, partner=bad_token), "AC-102"),
@@ -256,6 +284,9 @@ async def test_on_one_page_with_the_consent_through_the_gateway(
         "name": name,
     }
     # What the form can check is said beside the field, before anything starts.
+    late = {**typed, "days": "日曜日のみ"}
+    with pytest.raises(PrefectHTTPStatusError, match="days"):
+        await client.create_flow_run_from_deployment(entrance, parameters=late)
     bad = {**typed, "settings": {"app": "アプリ"}}
     with pytest.raises(PrefectHTTPStatusError, match=r"settings\.app"):
         await client.create_flow_run_from_deployment(entrance, parameters=bad)
@@ -275,7 +306,7 @@ async def test_on_one_page_with_the_consent_through_the_gateway(
     for each in DEMO_TENANTS[:2]:
         assert each.name in state.message
 
-    chosen = {**typed, "tenant": DEMO_TENANTS[1].name}
+    chosen = {**typed, "tenant": DEMO_TENANTS[1].name, "days": "平日のみ"}
     second = await client.create_flow_run_from_deployment(entrance, parameters=chosen)
     state = await ended(client, second.id)
     assert (state.name, "対象 2 件" in state.message) == ("SUCCESS", True), state.message
@@ -285,7 +316,7 @@ async def test_on_one_page_with_the_consent_through_the_gateway(
     )
     assert (made.work_pool_name, made.parameters) == ("app-connect", {"connection": name})
     text = await artifact(client, second.id, "connection")
-    assert all(word in text for word in (name, DEMO_TENANTS[1].name, "毎日 5:00"))
+    assert all(word in text for word in (name, DEMO_TENANTS[1].name, "平日 5:00"))
 
 
 async def artifact(client: PrefectClient, run: Any, key: str) -> str:
