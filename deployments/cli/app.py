@@ -234,12 +234,27 @@ def review(
 
 
 @app.command()
-def connections(as_json: Json = False) -> None:
-    """接続の一覧を表示します。"""
+def connections(
+    delete: Annotated[str | None, typer.Option("--delete", help="この接続を削除します。")] = None,
+    confirm: Annotated[
+        str | None, typer.Option("--confirm", help="削除する接続の名前を、もう一度指定します。")
+    ] = None,
+    with_pending: Annotated[
+        bool, typer.Option("--with-pending", help="確認待ちのデータがあっても削除します。")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """接続の一覧を表示します。接続の削除もします（登録の控えと処理履歴は残ります）。"""
+    if delete is None and (confirm is not None or with_pending):
+        raise typer.BadParameter("--confirm と --with-pending は、--delete と一緒に指定します。")
     _client_environment()
-    from deployments.cli.connecting import print_connections
+    from deployments.cli.connecting import delete_and_print, print_connections
 
-    print_connections(as_json=as_json)
+    if delete is None:
+        print_connections(as_json=as_json)
+        return
+    again = confirm or typer.prompt("確認のため、接続の名前をもう一度入力してください", err=True)
+    delete_and_print(delete, again, with_pending=with_pending, as_json=as_json)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
@@ -31,7 +32,9 @@ from flows.engine.store import Store
 from flows.engine.timing import timing_of
 from flows.engine.tokens import Vault, save_pair, service_of
 from flows.engine.updates import lines
+from flows.operations.delete_connection import kept, sentence
 from flows.operations.deploying import saved_connections
+from flows.operations.removing import remove
 from flows.operations.tokens import saved_credentials
 from flows.operations.updates import notice_update
 from flows.parts import consents
@@ -75,6 +78,17 @@ def print_connections(*, as_json: bool) -> None:
         typer.echo(json.dumps(entries, ensure_ascii=False))
         return
     Console().print(table("接続", COLUMNS, lines))
+
+
+def delete_and_print(name: str, again: str, *, with_pending: bool, as_json: bool) -> None:
+    """Delete a connection, and print what is kept of it."""
+    gone = asyncio.run(remove(Store(), name, again, with_pending=with_pending))
+    if as_json:
+        typer.echo(json.dumps(asdict(gone), ensure_ascii=False))
+        return
+    typer.echo(sentence(gone))
+    lines = [list(line) for line in kept(gone).items()]
+    Console().print(table("残したもの", ("残したもの", "内容"), lines))
 
 
 def deploy_connections(names: list[str]) -> int:

@@ -155,10 +155,12 @@ async def execute(
             masker.add(*secrets_of(loaded))
             return loaded
 
+        # Asked first: the longer a run looks around, the more of the next ones are due.
+        due = await newer() if newer is not None and meant_for is not None else []
         block, works = await awake(store, order.run_id, order.connection, meant_for, load)
         row = _open(store, pipeline, order)
         async with brake.over(order.deadline):
-            await make_way(meant_for, newer, works)
+            make_way(meant_for, due, works)
             block = block or await load()
             if meant_for is not None:
                 timing_of(block)  # one that cannot be read is told, and not taken for another

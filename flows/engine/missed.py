@@ -7,7 +7,7 @@ for a day on which the connection rests is no reason to leave anything to it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import date, datetime
 from uuid import UUID
 
@@ -21,22 +21,22 @@ Newer = Callable[[], Awaitable[list[datetime]]]
 """Tells which later scheduled runs of the same connection are due, too: for which times."""
 
 
-async def make_way(
-    scheduled_for: datetime | None, newer: Newer | None, works: Callable[[date], bool]
+def make_way(
+    scheduled_for: datetime | None, others: Iterable[datetime], works: Callable[[date], bool]
 ) -> None:
     """Leave the work to a newer run that is due as well.
 
     Args:
         scheduled_for: The time that this run is meant for; ``None`` = it is no scheduled run.
-        newer: Knows the others; ``None`` = nobody to ask.
+        others: What `Newer` says.
         works: Whether the connection is processed on a day.
 
     Raises:
         WaitError: ``AC-605``, there is one.
     """
-    if scheduled_for is None or newer is None:
+    if scheduled_for is None:
         return
-    due = [moment for moment in await newer() if works(business_date(moment))]
+    due = [moment for moment in others if works(business_date(moment))]
     later = max(due, default=scheduled_for)
     if later > scheduled_for:
         raise WaitError("AC-605", f"{jst_text(later)} の予定の処理")

@@ -21,6 +21,7 @@ from flows.engine.rechecking import Compared, Day, recheck
 from flows.engine.store import Store
 from flows.operations import Operation
 from flows.operations.connections import open_sink, split, with_documents
+from flows.operations.deploying import saved_connections
 from flows.operations.ending import as_state
 
 COLUMNS = ("接続", "期間", "控え", "奉行クラウド", "差異")
@@ -60,20 +61,34 @@ async def recheck_all(
 
 async def _recheck(names: Sequence[str], days: int, limit: int) -> tuple[Result, str]:
     store = Store()
-    known = await store.do(with_documents)
-    wanted = list(names) or list(known)
-    if missing := [name for name in wanted if name not in known]:
-        raise SettingsError("AC-206", "、".join(missing))
+    wanted = await to_check(store, names)
     today = business_date(now())
     period = (today - timedelta(days=days), today + AHEAD)
     run_id = UUID(runtime.id) if runtime.id else uuid4()
-    checked = [await _one(store, known[n], n, period, limit, run_id) for n in wanted]
+    checked = [await _one(store, p, name, period, limit, run_id) for name, p in wanted.items()]
     lines = [line for each in checked for line in lines_of(each, days)]
     if lines:
         await acreate_table_artifact(
             lines, key="recheck", description=f"再確認: 伝票日付が {period[0]:%Y/%m/%d} 以後の伝票"
         )
     return summary(checked)
+
+
+async def to_check(store: Store, names: Sequence[str]) -> dict[str, Pipeline[Any]]:
+    """The connections that are asked about their documents: the named ones, or all.
+
+    The books of a connection that was deleted stay, but nobody can be asked about them any more.
+
+    Raises:
+        SettingsError: ``AC-206``, one that was named does not exist, or posts no documents.
+    """
+    known = await store.do(with_documents)
+    if missing := [name for name in names if name not in known]:
+        raise SettingsError("AC-206", "、".join(missing))
+    if names:
+        return {name: known[name] for name in names}
+    saved = {name for name, _ in await saved_connections()}
+    return {name: pipeline for name, pipeline in known.items() if name in saved}
 
 
 async def _one(

@@ -114,6 +114,26 @@ def test_connections_are_listed_and_deployed(world: World) -> None:
     assert "AC-206" in world.call("deploy", "nobody", status=1)
 
 
+def test_a_connection_is_deleted_when_its_name_is_given_twice(world: World) -> None:
+    import asyncio
+
+    from flows.customers_from_kintone import CustomersFromKintoneConnection as Kind
+
+    async def copy() -> None:
+        # Saved, never deployed, never run.
+        await (await Kind.aload(NAME)).save("cli-gone", overwrite=True)
+
+    asyncio.run(copy())
+    wrong = ("connections", "--delete", "cli-gone", "--confirm", NAME)
+    assert "AC-231 確認の名前が違う" in world.call(*wrong, status=1)
+    asyncio.run(Kind.aload("cli-gone"))
+    printed = world.call(*wrong[:-1], "cli-gone")
+    assert "接続「cli-gone」を削除しました" in printed
+    assert re.search(rf"kintone 接続情報\s+│\s+「{NAME}」", printed), printed
+    with pytest.raises(ValueError, match="cli-gone"):
+        asyncio.run(Kind.aload("cli-gone"))
+
+
 def test_a_run_its_history_and_its_rejects(world: World, tmp_path: Path) -> None:
     world.call("deploy", NAME)
     ended = json.loads(world.call("run", NAME, "--json", status=3).splitlines()[-1])

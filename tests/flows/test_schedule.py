@@ -36,16 +36,16 @@ async def test_a_scheduled_run_happens_by_itself(world: Any, client: Any, warm_w
     for schedule in await client.read_deployment_schedules(deployment):
         await client.delete_deployment_schedule(deployment, schedule.id)
     await client.create_deployment_schedules(
-        deployment, [(IntervalSchedule(interval=timedelta(seconds=3)), True)]
+        deployment, [(IntervalSchedule(interval=timedelta(seconds=6)), True)]
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     done: list[Any] = []
     while not any(run.state.name != "スキップ" for run in done):
         done = await client.read_flow_runs(flow_run_filter=of(world, StateType.COMPLETED))
         assert time.monotonic() < deadline, "no scheduled run has ended"
         await asyncio.sleep(0.3)
     await client.delete_deployment(deployment)
-    # Where three seconds are not enough for a run, the next ones are skipped.
+    # Where six seconds are not enough for a run, the next ones are skipped.
     first = min(
         (run for run in done if run.state.name != "スキップ"), key=lambda run: run.start_time
     )
@@ -55,12 +55,8 @@ async def test_a_scheduled_run_happens_by_itself(world: Any, client: Any, warm_w
     ran = world.ran(first.id, first.state)
     assert ran.row.trigger == "スケジュール"
     assert ran.counts == (3, 3, 0, 0, 0, 0)
-    (line,) = [
-        line
-        for line in await ran.artifact(f"history-{world.name}")
-        if line["実行種別"] == "スケジュール"
-    ]
-    assert line["結果"] == "SUCCESS"
+    lines = await ran.artifact(f"history-{world.name}")
+    assert ("スケジュール", "SUCCESS") in {(line["実行種別"], line["結果"]) for line in lines}
     assert len(world.customers) == 3
 
 

@@ -10,7 +10,9 @@ from company import TENANT, Company, company
 from prefect.client.orchestration import PrefectClient
 
 from deployments import catalog
-from flows.operations.recheck import recheck_all
+from flows.engine.store import Store
+from flows.operations.delete_connection import delete_connection
+from flows.operations.recheck import recheck_all, to_check
 from flows.operations.review import review_unclear
 from tests.flows.conftest import client, known_blocks, store
 from tests.operations_flows.test_handle_rejects import artifacts
@@ -35,7 +37,7 @@ async def firm(
 
 
 async def test_a_recheck_reports_and_a_person_deals_with_it(
-    firm: Company, client: PrefectClient
+    firm: Company, client: PrefectClient, store: Store
 ) -> None:
     firm.fill(3)
     await firm.arun()
@@ -57,6 +59,12 @@ async def test_a_recheck_reports_and_a_person_deals_with_it(
     state = await recheck_all([firm.name], 400, return_state=True)
     assert state.name == "ERROR"
     assert "AC-101" in state.message or "AC-102" in state.message
+    # Deleted: its books stay, and nobody complains every morning that they cannot be compared.
+    assert firm.name in await to_check(store, [])
+    gone: Any = await delete_connection(firm.name, firm.name, return_state=True)
+    assert gone.name == "SUCCESS", gone.message
+    assert firm.name not in await to_check(store, [])
+    assert len(firm.ledger()) == 3
 
 
 async def test_an_unclear_slip_is_sent_again_by_a_person(
