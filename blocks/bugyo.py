@@ -69,7 +69,10 @@ class BugyoCredentials(OAuthBlock):
     redirect_uri: str | None = Field(
         default=None,
         title="コールバックURL",
-        description="「許可する」のあとに戻るURLです。奉行クラウドに登録したものと同じにします。",
+        description=(
+            "「許可する」のあとに戻るURLです。App Connect のゲートウェイのURLに /oauth/callback を"
+            "付けたもので、奉行クラウドに登録したものと同じにします。"
+        ),
     )
     api_url: str | None = Field(
         default=None,

@@ -15,7 +15,8 @@ from pathlib import Path
 import orjson
 import uvicorn
 
-from connectors.bugyo.emulator import BugyoEmulator
+from connectors.bugyo.emulator import DEMO_CLIENT_ID, BugyoEmulator
+from connectors.kit.consent import CALLBACK
 from connectors.kit.emulator import Emulator
 from deployments.samples import samples
 from deployments.stack.settings import StackSettings
@@ -68,6 +69,8 @@ async def serve_all(settings: StackSettings) -> None:
     bugyo = emulators["bugyo"]
     if not isinstance(bugyo, BugyoEmulator):
         raise TypeError("the sample of 奉行クラウド brings another emulator")
+    # 許可する leads back to the gateway of this stack, as it would be registered at OBC.
+    bugyo.accounts.applications[DEMO_CLIENT_ID].redirect_uris.add(settings.gateway_url + CALLBACK)
     books = Books(bugyo, settings.state_dir / "bugyo-emulator.json")
     books.load()
     servers = [

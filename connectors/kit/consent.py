@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 
 from connectors.kit.errors import ReauthorizeError
 
+CALLBACK = "/oauth/callback"
+"""Path of the gateway's callback; the redirect URI that is registered at a service ends with it."""
+
 _ENTROPY = 32
 """Random bytes of ``state`` and of the verifier: 43 characters, RFC 7636's own recommendation."""
 

@@ -54,11 +54,20 @@ def up(
     once: Annotated[bool, typer.Option("--once", help="1回だけ処理して終了します。")] = False,
     as_json: Json = False,
     no_run: Annotated[bool, typer.Option("--no-run", help="起動時の処理をしません。")] = False,
+    empty: Annotated[
+        bool, typer.Option("--empty", help="見本の接続を作りません（自分で接続を作るとき）。")
+    ] = False,
 ) -> None:
     """ローカル環境（データベース、Prefect、エミュレーター、ワーカー）を起動します。"""
     from deployments.cli.up import run_stack
 
-    raise typer.Exit(run_stack(StackSettings(), once=once, as_json=as_json, first_run=not no_run))
+    if once and empty:
+        raise typer.BadParameter("--once は見本を処理するので、--empty と一緒には使えません。")
+    raise typer.Exit(
+        run_stack(
+            StackSettings(), once=once, as_json=as_json, first_run=not no_run, samples=not empty
+        )
+    )
 
 
 @app.command()

@@ -16,6 +16,7 @@ from blocks import Connection, OAuthBlock
 from connectors.bugyo.reception import reception_assumptions
 from connectors.bugyo.registry import assumptions, resource
 from connectors.kit import AppConnectError, Consent, Masker, SettingsError
+from connectors.kit.consent import CALLBACK
 from deployments.catalog import (
     Connector,
     deploy,
@@ -35,6 +36,7 @@ from flows.engine.updates import lines
 from flows.operations.delete_connection import kept, sentence
 from flows.operations.deploying import saved_connections
 from flows.operations.removing import remove
+from flows.operations.services import rebuild_quietly
 from flows.operations.tokens import saved_credentials
 from flows.operations.updates import notice_update
 from flows.parts import consents
@@ -113,6 +115,7 @@ def deploy_connections(names: list[str]) -> int:
             else:
                 typer.echo(f"登録しました: {name}")
         await deploy_operations()
+        await rebuild_quietly(Store())
         for line in lines(await notice_update()):
             typer.echo(line, err=True)
         return status
@@ -211,14 +214,14 @@ def log_in(name: str) -> int:
     service = service_of(type(credentials))
     where = urlsplit(getattr(credentials, "redirect_uri", None) or "")
     here = where.hostname in ("127.0.0.1", "localhost")
-    if where.path == consents.CALLBACK and (not here or where.port == StackSettings().gateway_port):
+    if where.path == CALLBACK and (not here or where.port == StackSettings().gateway_port):
         asyncio.run(_by_gateway(credentials))
     elif where.scheme == "https":
         _paste(credentials)
     elif here:
         _listen(credentials, where.hostname or "", where.port or 80, where.path or "/")
     else:
-        own = f"ゲートウェイ（{consents.CALLBACK}）"
+        own = f"ゲートウェイ（{CALLBACK}）"
         why = f"コールバックURLがこのPC（127.0.0.1）でも{own}でもありません"
         raise SettingsError("AC-205", why, service=service)
     typer.echo("連携トークンを保存しました。")

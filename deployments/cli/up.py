@@ -15,8 +15,17 @@ from deployments.stack.stack import Stack
 _CHECK_SECONDS = 0.5
 
 
-def run_stack(settings: StackSettings, *, once: bool, as_json: bool, first_run: bool) -> int:
+def run_stack(
+    settings: StackSettings, *, once: bool, as_json: bool, first_run: bool, samples: bool = True
+) -> int:
     """Start everything, run every sample once, and stay until Ctrl-C (or end, with ``once``).
+
+    Args:
+        settings: See `StackSettings`.
+        once: End after the first run.
+        as_json: Results as JSON.
+        first_run: Whether the samples are run.
+        samples: Whether there are any; without, a person begins with 新しい接続.
 
     Returns:
         The exit status: with ``once`` that of the main sample's run, or 1 when another one ended
@@ -40,7 +49,7 @@ def run_stack(settings: StackSettings, *, once: bool, as_json: bool, first_run: 
         with stopping_signals(), stack:
             apply(stack.environment)
             remember(settings, stack.environment)
-            status = _first_run(stack, as_json=as_json, run=first_run or once)
+            status = _first_run(stack, as_json=as_json, run=first_run or once, samples=samples)
             if once:
                 return status
             say("")
@@ -54,7 +63,7 @@ def run_stack(settings: StackSettings, *, once: bool, as_json: bool, first_run: 
         return 130 if once else 0
 
 
-def _first_run(stack: Stack, *, as_json: bool, run: bool) -> int:
+def _first_run(stack: Stack, *, as_json: bool, run: bool, samples: bool) -> int:
     # Prefect reads its settings when it is imported, so not before the stack has an address.
     from deployments.catalog import (
         deploy,
@@ -68,27 +77,29 @@ def _first_run(stack: Stack, *, as_json: bool, run: bool) -> int:
     from deployments.samples import sample_connections
     from flows.engine.store import Store, migrate
     from flows.engine.updates import lines
+    from flows.operations.services import rebuild_quietly
     from flows.operations.updates import notice_update
 
-    samples = sample_connections(stack.urls)
+    wanted = sample_connections(stack.urls) if samples else []
 
     async def prepare() -> None:
         await ensure_work_pool()
         await register_blocks()
-        for sample in samples:
+        for sample in wanted:
             await deploy(await sample.save(), sample.name)
             if sample.prepare is not None:
                 await sample.prepare(Store())
         await deploy_operations()
+        await rebuild_quietly(Store())
         for line in lines(await notice_update()):
             typer.echo(line, err=True)
 
     migrate(stack.urls.store)
     name_flows(stack.settings.ui_dir, screen_names())
     asyncio.run(prepare())
-    if not run:
+    if not (run and wanted):
         return 0
-    main, *others = asyncio.run(run_one_by_one([sample.name for sample in samples]))
+    main, *others = asyncio.run(run_one_by_one([sample.name for sample in wanted]))
     # The main job comes last: a script reads the last line.
     print_overview(others, as_json=as_json)
     status = print_finished(main, as_json=as_json)

@@ -3,9 +3,10 @@
 (() => {
   "use strict";
   const KEY = "app-connect-language";
-  const { words, patterns, names, generated, hidden } = appConnectWords;
+  const { words, patterns, names, generated, version, hidden, menu } = appConnectWords;
   const rules = patterns.map((rule) => ({ match: new RegExp(rule.match, "s"), ja: rule.ja }));
   const madeUp = new RegExp(generated.match);
+  const versionId = new RegExp(version.match);
   const MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec";
   // What a person typed, what a program wrote, and code are never touched.
   const KEEP =
@@ -55,8 +56,9 @@
 
   function translated(text, element) {
     const key = text.trim().replace(/\s+/g, " ");
-    if (!/[A-Za-z]/.test(key)) return undefined;
+    if (!/[A-Za-z]/.test(key) && !versionId.test(key)) return undefined;
     if (madeUp.test(key) && element.closest(`a[href*="${generated.link}"]`)) return generated.ja;
+    if (versionId.test(key) && element.closest(`a[href*="${version.link}"]`)) return version.ja;
     return lookUp(key);
   }
 
@@ -110,8 +112,30 @@
     document.body.append(button);
   }
 
+  function addMenu() {
+    // Prefect's own menu has no way to the results, which are where a clerk looks first.
+    if (document.querySelector("[data-app-connect-menu]")) return;
+    const known = document.querySelector(`li a[href$="${menu.after}"]`);
+    if (known === null) return;
+    let last = known.closest("li");
+    for (const entry of menu.entries) {
+      const item = last.parentElement.insertBefore(known.closest("li").cloneNode(true), last.nextSibling);
+      const link = item.querySelector("a");
+      link.href = known.getAttribute("href").replace(menu.after, entry.path);
+      link.dataset.appConnectMenu = "";
+      link.dataset.appConnectKeep = "";
+      link.removeAttribute("data-status");
+      link.removeAttribute("aria-current");
+      const button = link.querySelector("[data-sidebar]") ?? link;
+      button.dataset.active = String(location.pathname === link.pathname);
+      button.textContent = entry[language === "ja" ? "ja" : "en"];
+      last = item;
+    }
+  }
+
   function begin() {
     addSwitch();
+    addMenu();
     if (language === "ja") {
       document.documentElement.lang = "ja";
       // Machine translation by the browser on top of this one would only spoil it.
@@ -119,6 +143,7 @@
     }
     doAll(document.body);
     new MutationObserver((changes) => {
+      addMenu();
       for (const change of changes) {
         if (change.type === "childList") change.addedNodes.forEach(doAll);
         else if (change.type === "characterData") doText(change.target);

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FunctionLoader, select_autoescape
 
+from connectors.kit.consent import CALLBACK
 from flows.engine.store import Store
 from flows.parts import consents
 
@@ -32,7 +33,7 @@ async def style() -> Response:
     return Response(sheet, media_type="text/css")
 
 
-@router.get(consents.CALLBACK)
+@router.get(CALLBACK)
 async def callback(request: Request) -> HTMLResponse:
     """Take the code, save the tokens, and say what to do next. The query is written nowhere."""
     store: Store = request.app.state.store

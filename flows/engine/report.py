@@ -98,7 +98,7 @@ def run_name(pipeline: Pipeline[Any]) -> Callable[[], str]:
 
 
 @contextlib.asynccontextmanager
-async def _tolerant(what: str) -> Any:
+async def tolerant(what: str) -> Any:
     """A page that cannot be written never changes how a run ends: the store has it all."""
     try:
         async with asyncio.timeout(_PAGE_SECONDS):
@@ -124,7 +124,7 @@ def progress_report(connection: str) -> Callable[[str, int, int | None], Awaitab
             return
         # The run waits for this: while Prefect does not answer, it is asked once a minute.
         quiet_until = time.monotonic() + _QUIET_SECONDS
-        async with _tolerant("progress"):
+        async with tolerant("progress"):
             async with asyncio.timeout(_PROGRESS_SECONDS):
                 if artifact is None:
                     artifact = await acreate_progress_artifact(
@@ -203,7 +203,7 @@ async def show_result(
         if counts is not None and counts.rejected > len(rejected):
             more = counts.rejected - len(rejected)
             lines += ["", f"ほか {more:,} 件は、「結果・明細」のエラー明細（rejects）にあります。"]
-    async with _tolerant("結果"):
+    async with tolerant("結果"):
         # A name that was typed wrongly may hold what a key must not.
         key = re.sub(r"[^a-z0-9-]+", "-", f"result-{connection}".lower())
         await acreate_markdown_artifact("\n".join(lines), key=key, description=f"結果: {service}")
@@ -237,7 +237,7 @@ async def show_unmapped(connection: str, service: str, unmapped: Unmapped) -> No
         for each in unmapped.codes[:TABLE_ROWS]
     ]
     more = f"（先頭 {TABLE_ROWS} 種類）" if len(unmapped.codes) > TABLE_ROWS else ""
-    async with _tolerant("未対応のコード"):
+    async with tolerant("未対応のコード"):
         await acreate_table_artifact(
             table,
             key=f"unmapped-{connection}",
@@ -258,7 +258,7 @@ async def show_rejects(store: Store, row: RunRow, entity: str) -> Path | None:
         path = _export(f"{row.connection}-{entity}-{row.id}.csv", data)
     more = f"（先頭 {TABLE_ROWS} 件）" if len(lines) > TABLE_ROWS else ""
     where = f"（CSV: {path}）" if path else ""
-    async with _tolerant("エラー明細"):
+    async with tolerant("エラー明細"):
         await acreate_table_artifact(
             [dict(zip(REJECT_COLUMNS, line, strict=True)) for line in lines[:TABLE_ROWS]],
             key=f"rejects-{row.connection}",
@@ -288,7 +288,7 @@ async def show_preview(
     """Artifact プレビュー of a dry run: what would be sent, and what would be rejected."""
     words = {"created": "登録", "updated": "更新"}
     table = [{"処理": words[p.action], **p.values} for p in planned]
-    async with _tolerant("プレビュー"):
+    async with tolerant("プレビュー"):
         await acreate_table_artifact(
             table or [{"処理": "送るデータはありません"}],
             key=f"preview-{row.connection}",
@@ -299,7 +299,7 @@ async def show_preview(
         )
     bad = await store.do(_previewed_rejects, row.id)
     if bad:
-        async with _tolerant("エラー明細"):
+        async with tolerant("エラー明細"):
             await acreate_table_artifact(
                 [dict(zip(REJECT_COLUMNS, line, strict=False)) for line in bad[:TABLE_ROWS]],
                 key=f"rejects-{row.connection}",
@@ -352,7 +352,7 @@ async def show_history(store: Store, connection: str) -> None:
     for key, only in (("history", None), (f"history-{connection}", connection)):
         with store.session() as session:
             rows = history.recent(session, connection=only, limit=5)
-        async with _tolerant("処理履歴"):
+        async with tolerant("処理履歴"):
             await acreate_table_artifact(
                 [dict(zip(HISTORY_COLUMNS, history_line(row), strict=True)) for row in rows],
                 key=key,

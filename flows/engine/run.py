@@ -21,7 +21,7 @@ from blocks import Connection, OAuthBlock
 from connectors.kit import AppConnectError, SettingsError
 from connectors.kit.error_links import error_link
 from flows.engine import extract as extracting
-from flows.engine import handover, rejects, report, staging
+from flows.engine import handover, rejects, report, services_page, staging
 from flows.engine import load as loading
 from flows.engine import transform as transforming
 from flows.engine.brake import Brake, lapse_is_a_stop, run_limit
@@ -265,6 +265,7 @@ async def _show(pipeline: Pipeline[Any], ending: Ending) -> None:
         )
     )
     pages.append(report.show_history(store, row.connection))
+    pages.append(services_page.refresh(store, row.connection))
     await asyncio.gather(*pages)
     await store.do(staging.purge, row.connection)
 
@@ -277,4 +278,7 @@ async def _show_error(pipeline: Pipeline[Any], connection: str, ending: Ending) 
     )
     if ending.counts is not None:
         with contextlib.suppress(AppConnectError):
-            await report.show_history(Store(), connection)
+            store = Store()
+            await asyncio.gather(
+                report.show_history(store, connection), services_page.refresh(store, connection)
+            )

@@ -11,6 +11,7 @@ from flows.operations.connections import find_pipeline
 from flows.operations.ending import as_state
 from flows.operations.new_connection import deploy_here, summary
 from flows.operations.onboarding import recheck_and_deploy
+from flows.operations.services import rebuild_quietly
 
 
 @flow(name="change-connection", flow_run_name="接続の設定変更 {connection}", persist_result=False)
@@ -27,6 +28,7 @@ async def _change(name: str) -> tuple[Result, str]:
     store = Store()
     pipeline = await find_pipeline(store, name)
     made = await recheck_and_deploy(store, pipeline, name, deploy_here)
+    await rebuild_quietly(store)
     return Result.SUCCESS, await summary(made, "設定を反映しました")
 
 

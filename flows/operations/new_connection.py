@@ -13,13 +13,12 @@ from uuid import UUID
 from prefect import State, flow
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.context import FlowRunContext
-from prefect.logging import get_run_logger
+from prefect.runtime import flow_run as runtime
 from prefect.utilities.urls import url_for
 from pydantic import Field
 
 from blocks import DAILY_AT, Connection, Days
 from connectors.kit import SettingsError
-from flows.engine.clock import jst_text
 from flows.engine.model import Result
 from flows.engine.pipeline import Pipeline
 from flows.engine.store import Store
@@ -27,10 +26,17 @@ from flows.operations import deploying
 from flows.operations.connections import pipelines
 from flows.operations.ending import as_state
 from flows.operations.onboarding import Connected, Wish, connect, partner_field
-from flows.parts.consents import Begun
+from flows.operations.permitting import show_consent
+from flows.operations.services import rebuild_quietly
 
 
-@flow(name="new-connection", flow_run_name="新しい接続 {connector}", persist_result=False)
+def _run_name() -> str:
+    """A name like ``新しい接続 得意先 kintone→商奉行``, for Prefect to call."""
+    pipeline = pipelines().get(str(runtime.parameters.get("connector", "")))
+    return f"新しい接続 {pipeline.service}" if pipeline else "新しい接続"
+
+
+@flow(name="new-connection", flow_run_name=_run_name, persist_result=False)
 async def new_connection(
     connector: str,
     registration_number: str,
@@ -85,26 +91,10 @@ async def _make(connector: str, **typed: Any) -> tuple[Result, str]:
     pipeline = pipelines().get(connector)
     if pipeline is None:
         raise SettingsError("AC-205", f"コネクタ「{connector[:60]}」はありません")
-    made = await connect(Store(), Wish(pipeline, **typed), show_consent, deploy_here)
+    store = Store()
+    made = await connect(store, Wish(pipeline, **typed), show_consent, deploy_here)
+    await rebuild_quietly(store)
     return Result.SUCCESS, await summary(made, "接続を作成しました")
-
-
-async def show_consent(begun: Begun) -> None:
-    """Show where to press 許可する: as a page of the run, and in its log."""
-    who = "OBCiD で" if begun.service == "奉行クラウド" else ""
-    until = jst_text(begun.expires_at)
-    get_run_logger().info(
-        "%s の許可が要ります。次のURLを %s までに開き、%sログインして「許可する」を押します: %s ",
-        *(begun.service, until, who, begun.url),
-    )
-    await acreate_markdown_artifact(
-        f"## {begun.service} の許可\n\n"
-        f"1. [{begun.service} の画面を開く]({begun.url})\n"
-        f"2. {who}ログインし、「許可する」を押します（{until} まで）。\n"
-        "3. この処理は、許可を受け取ると自動的に続きます。閉じて構いません。\n",
-        key="consent",
-        description=f"{begun.service} の画面で「許可する」を押してください（{until} まで）",
-    )
 
 
 async def deploy_here(connection: Connection, name: str) -> UUID:

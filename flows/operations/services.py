@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefect import State, flow
@@ -15,12 +14,21 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.urls import url_for
 
 from connectors.kit import AppConnectError
-from flows.engine import history
 from flows.engine.model import Result
 from flows.engine.opening import load_connection
-from flows.engine.report import HISTORY_COLUMNS, history_line
+from flows.engine.report import tolerant
+from flows.engine.services_page import (
+    KEY,
+    cell,
+    history_part,
+    key_of,
+    line,
+    publish,
+    recent,
+)
 from flows.engine.store import RunRow, Store
 from flows.engine.timing import timing_of
+from flows.engine.token_lock import alone
 from flows.operations import Operation
 from flows.operations.connections import pipelines
 from flows.operations.ending import as_state
@@ -28,7 +36,7 @@ from flows.operations.ending import as_state
 COLUMNS = ("サービス名", "接続", "連携タイミング", "登録番号", "操作")
 
 _OPERATION = "operation"
-_LAST = 5
+_PATIENCE = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,37 +62,15 @@ class Service:
 
 def page_of(services: Sequence[Service], runs: Sequence[RunRow]) -> str:
     """The page, in Markdown."""
-    lines = ["## 連携サービス", "", _line(COLUMNS), _line(["---"] * len(COLUMNS))]
+    lines = ["## 連携サービス", "", line(COLUMNS), line(["---"] * len(COLUMNS))]
     for each in services:
         start = f"[今すぐ実行]({each.run})" if each.run else "今すぐ実行（未登録）"
         cells = [each.service, each.connection, each.timing, each.number]
         ways = f"{start} / [設定]({each.settings})"
-        lines.append(_line([*map(_cell, cells), ways]))
+        lines.append(line([*map(cell, cells), ways]))
     if not services:
-        lines += ["", "接続はまだありません。"]
-    lines += ["", f"## 処理履歴（最近{_LAST}件）", ""]
-    lines += [_line(HISTORY_COLUMNS), _line(["---"] * len(HISTORY_COLUMNS))]
-    lines += [_line(map(_cell, history_line(row))) for row in runs]
-    problems = [row for row in runs if row.error]
-    if problems:
-        lines += ["", "### エラー詳細"]
-    for row in problems:
-        error = row.error or {}
-        steps = [f"    {n}. {_cell(step)}" for n, step in enumerate(error["next"], 1)]
-        happened = f"{error['code']} {error['title']}: {error['happened']}{error['safe']}"
-        words = f"{history_line(row)[1]} {row.service}"
-        lines += [f"- **{_cell(words)}** {_cell(happened)}", *steps]
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _cell(words: str) -> str:
-    """Words that came from outside, as text of a Markdown table."""
-    plain = " ".join(words.replace("&", "&amp;").replace("<", "&lt;").split())
-    return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", plain)
+        lines += ["", "接続はまだありません。「連携一覧」の「新しい接続」で作成します。"]
+    return "\n".join([*lines, "", history_part(runs)])
 
 
 async def services() -> list[Service]:
@@ -150,12 +136,34 @@ async def show_services(connection: str = "") -> State[None]:
 
 
 async def _work(connection: str) -> tuple[Result, str]:
-    found = [each for each in await services() if connection in ("", each.connection)]
-    with Store().session() as session:
-        runs = history.recent(session, connection=connection or None, limit=_LAST)
-    key = re.sub(r"[^a-z0-9-]+", "-", f"services-{connection}".lower()).strip("-")
+    store = Store()
+    found = [each for each in await rebuild(store) if connection in ("", each.connection)]
+    runs = recent(store, connection or None)
+    key = key_of(connection) if connection else KEY
+    # Once more as a result of this run, where the person looks who pressed the button.
     await acreate_markdown_artifact(page_of(found, runs), key=key, description="連携サービス")
     return Result.SUCCESS, f"連携サービス {len(found):,} 件 / 処理履歴 {len(runs):,} 件"
+
+
+async def rebuild(store: Store) -> list[Service]:
+    """Make the page of all connections anew, and that of each.
+
+    Raises:
+        WaitError: ``AC-104``, somebody else is at it, for long.
+    """
+    async with alone(store, KEY, patience=_PATIENCE), get_client() as client:
+        found = await services()
+        await publish(client, KEY, page_of(found, recent(store, None)))
+        for each in found:
+            page = page_of([each], recent(store, each.connection))
+            await publish(client, key_of(each.connection), page)
+    return found
+
+
+async def rebuild_quietly(store: Store) -> None:
+    """`rebuild`, for those who have done something else: it never changes how that ended."""
+    async with tolerant("連携サービス"):
+        await rebuild(store)
 
 
 OPERATION = Operation(
@@ -164,9 +172,10 @@ OPERATION = Operation(
     description="""\
 接続の一覧（サービス名・連携タイミング・登録番号）と処理履歴（最近5件）を、1ページにまとめます。
 
-- **いつ**: 毎日 5:45（日本時間）に作り直します。
-- **今すぐ実行**: 「実行」→「今すぐ実行」で、\
-今の内容にします。ページは「結果・明細」の「連携サービス」です。
+- **見かた**: 左のメニューの「連携サービス」を開き、いちばん上の「内容を開く」を押します。
+- **いつ**: 接続の処理が終わったときと、「新しい接続」「接続の設定変更」のあとに、\
+自動で新しくなります。毎日 5:45（日本時間）にも作り直します。
+- **今すぐ実行**: 「実行」→「今すぐ実行」で、今の内容に作り直します。
 - **1つの接続だけを見る**: 「実行」→「条件を指定して実行」で、接続の名前を入れます。
 - **5件より前の処理履歴**: `app-connect history --limit 100`、Excel で開くときは\
 `app-connect history --csv ファイル` です（期間・接続・結果で絞り込めます）。

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from blocks import OAuthBlock
-from connectors.kit import AppConnectError, FaultError, Masker, SettingsError
+from connectors.kit import AppConnectError, FaultError, Masker, ReauthorizeError, SettingsError
 from flows.engine.clock import JST, now
 from flows.engine.model import Result
 from flows.engine.opening import secrets_of
@@ -23,6 +24,9 @@ from flows.engine.pipeline import Tools
 from flows.engine.store import Store
 from flows.engine.tokens import Vault, grant_notice, service_of, tokens_of
 from flows.operations import Operation
+from flows.operations.onboarding import may_consent
+from flows.operations.permitting import show_consent, somebody_is_there
+from flows.parts import consents
 from flows.parts.oauth import oauth_blocks, oauth_client
 
 Scope = Literal["すべて", "期限が近いものだけ"]
@@ -33,17 +37,25 @@ AHEAD = timedelta(hours=1)
 """An access token that ends within this time is near its end: the runs of 05:00 find a fresh one"""
 
 _RENEWED, _NOT_NEEDED, _NOT_MEANT, _ERROR = "更新しました", "更新不要", "対象外", "エラー"
+_PERMITTED = "許可を受け取りました"
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What became of one credentials block: a line of the table. Never holds a secret."""
+    """What became of one credentials block: a line of the table. What it shows is no secret.
+
+    Attributes:
+        lapsed: The block, when 許可する is what it needs.
+    """
 
     name: str
     service: str
     result: str
     until: str = ""
     next: str = ""
+    lapsed: OAuthBlock | None = field(default=None, repr=False)
 
     def cells(self) -> dict[str, str]:
         """By column."""
@@ -95,11 +107,41 @@ async def renew_one(
     except Exception as error:  # noqa: BLE001 (one block must not stop the others)
         problem = FaultError("AC-901", type(error).__name__)
     problem.mask(masker.mask)
+    asks = isinstance(problem, ReauthorizeError) and may_consent(block)
+    until = until_of(block) if block else ""
+    return _wrong(name, service, problem, until, block if asks else None)
+
+
+def _wrong(
+    name: str,
+    service: str,
+    problem: AppConnectError,
+    until: str = "",
+    lapsed: OAuthBlock | None = None,
+) -> Line:
     steps = " ".join(f"{n}. {step}" for n, step in enumerate(problem.next_steps, 1))
     words = f"{_ERROR}: {problem.code} {problem.title}"
-    return Line(
-        name, service, words, until_of(block) if block else "", f"{problem.happened}{steps}"
-    )
+    return Line(name, service, words, until, f"{problem.happened}{steps}", lapsed)
+
+
+async def _permitted(line: Line, store: Store) -> Line:
+    """The line after a person was asked for 許可する; as it was, when that is not done here."""
+    block = line.lapsed
+    if block is None:
+        return line
+    try:
+        begun = await consents.begin(store, block)
+    except AppConnectError:
+        return line  # the browser would not come back to us: its steps name app-connect login
+    await show_consent(begun)
+    masker = Masker(secrets_of(block))
+    try:
+        await consents.wait(store, begun)
+        fresh = await _load(type(block), line.name)
+    except AppConnectError as error:
+        error.mask(masker.mask)
+        return _wrong(line.name, line.service, error, line.until)
+    return Line(line.name, line.service, _PERMITTED, until_of(fresh))
 
 
 async def _load(kind: type[OAuthBlock], name: str) -> OAuthBlock:
@@ -124,7 +166,7 @@ def until_of(block: OAuthBlock) -> str:
 
 def _summary(lines: Sequence[Line]) -> tuple[Result, str]:
     wrong = sum(line.result.startswith(_ERROR) for line in lines)
-    renewed = sum(line.result == _RENEWED for line in lines)
+    renewed = sum(line.result in (_RENEWED, _PERMITTED) for line in lines)
     result = Result.SUCCESS
     if wrong:
         result = Result.ERROR if wrong == len(lines) else Result.PARTIAL
@@ -138,6 +180,11 @@ def _summary(lines: Sequence[Line]) -> tuple[Result, str]:
     steps = [
         f"{line.name}（{line.service}）{line.result} {line.next}" for line in lines if line.next
     ]
+    good = [line for line in lines if line.until and not line.result.startswith(_ERROR)]
+    known = [f"「{line.name}」（{line.service}）は {line.until}" for line in good]
+    if known:
+        more = f"、ほか {len(known) - _SHOWN} 件" if len(known) > _SHOWN else ""
+        message += f"。有効期限: {'、'.join(known[:_SHOWN])}{more}"
     return result, "。".join([message, *steps])
 
 
@@ -172,7 +219,8 @@ async def renew_tokens(
 
 
 async def _renew(credentials: Sequence[str], scope: Scope, idle_days: int) -> list[Line]:
-    vault = Vault(Store())
+    store = Store()
+    vault = Vault(store)
     found = await saved_credentials()
     lines: list[Line] = []
     for kind, name in found:
@@ -187,7 +235,9 @@ async def _renew(credentials: Sequence[str], scope: Scope, idle_days: int) -> li
     for name in sorted(set(credentials) - {name for _, name in found}):
         error = SettingsError("AC-206", name)
         lines.append(Line(name, "", f"{_ERROR}: {error.code} {error.title}", "", error.happened))
-    return lines
+    if not somebody_is_there():
+        return lines
+    return list(await asyncio.gather(*(_permitted(line, store) for line in lines)))
 
 
 OPERATION = Operation(
@@ -202,6 +252,8 @@ OPERATION = Operation(
 - **条件を指定して実行**: 「実行」→「条件を指定して実行」で、接続情報の名前と範囲を選べます。
 - **結果**: 処理の「結果・明細」に、接続情報ごとの結果・有効期限・次にすることがあります。\
 「許可する」を押し直す必要があるものは、ここで分かります。
+- **「許可する」を押し直すとき**: 「今すぐ実行」のあと、その処理の「結果・明細」に\
+「許可のお願い」が出ます。開いて、リンクの画面で「許可する」を押すと、処理は自動的に続きます（10分以内）。
 """,
     cron="30 4 * * *",
     titles={

@@ -35,6 +35,7 @@ from connectors.kit import (
     SettingsError,
     error_for,
 )
+from connectors.kit.consent import CALLBACK
 from flows.engine.clock import now
 from flows.engine.opening import secrets_of
 from flows.engine.pipeline import Tools
@@ -45,9 +46,6 @@ from flows.parts.oauth import oauth_blocks, oauth_client
 
 LIFE = timedelta(minutes=10)
 """How long a person has from the address to 許可する."""
-
-CALLBACK = "/oauth/callback"
-"""Path of the gateway's callback; the redirect URI that is registered at a service ends with it."""
 
 SAVED = "saved"
 _POLL_SECONDS = 0.5
@@ -102,7 +100,10 @@ async def begin(store: Store, block: OAuthBlock, at: datetime | None = None) -> 
     kind, service, moment = type(block), service_of(type(block)), at or now()
     redirect_uri = str(getattr(block, "redirect_uri", None) or "")
     if not redirect_uri.endswith(CALLBACK):
-        why = f"コールバックURLが {CALLBACK} で終わっていません"
+        why = (
+            f"コールバックURLがゲートウェイのもの（…{CALLBACK}）ではないため、画面では許可できません。"
+            "システム管理者が app-connect login 接続情報の名前 を実行します"
+        )
         raise SettingsError("AC-205", why, service=service)
     app = oauth_client(block, Tools(Masker(secrets_of(block)), Vault(store)))
     consent = app.begin_consent()

@@ -15,6 +15,7 @@ from blocks import MfExpenseCredentials
 from connectors.kit.emulator import serve
 from connectors.mfexpense.emulator import MfExpenseEmulator
 from deployments.cli import connecting
+from flows.engine.clock import JST
 from flows.engine.store import Store
 from flows.operations.tokens import renew_tokens
 from tests.flows.conftest import client, store
@@ -60,11 +61,13 @@ async def test_a_consent_is_pasted_kept_and_renewed(
     assert first.token_expires_at - first.token_issued_at == timedelta(days=32)
 
     state: Any = await renew_tokens([NAME], return_state=True)
-    assert (state.name, state.message) == (
-        "SUCCESS",
-        "連携トークン: 更新 1 / 更新不要・対象外 0 / エラー 0",
-    )
+    assert state.name == "SUCCESS"
     second: Any = await MfExpenseCredentials.aload(NAME)
+    assert state.message == (
+        "連携トークン: 更新 1 / 更新不要・対象外 0 / エラー 0。有効期限: "
+        f"「{NAME}」（マネーフォワード クラウド経費）は "
+        f"アクセストークン {second.token_expires_at.astimezone(JST):%Y-%m-%d %H:%M}"
+    )
     assert second.access_token != first.access_token
     assert second.refresh_token != first.refresh_token
     for secret in (first.access_token, first.refresh_token, second.refresh_token):

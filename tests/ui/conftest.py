@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
@@ -23,6 +24,9 @@ AUTH = "keiri:himitsu-no-aikotoba-7"
 
 expect.set_options(timeout=20_000)  # a page draws itself late on a busy machine
 
+APP_CONNECT = [sys.executable, "-c", "from deployments.cli import main; main()"]
+"""The command line, whatever is installed where."""
+
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 
 
@@ -33,10 +37,16 @@ class Screen:
     Attributes:
         url: The Prefect UI.
         api: The Prefect API, for what a test has to know and a person reads from the screen.
+        environment: Variables that make a command talk to this stack; its ports are there.
     """
 
     url: str
     api: httpx.Client
+    environment: dict[str, str]
+
+    def address(self, part: str) -> str:
+        """Where a part of the stack is, e.g. ``gateway`` or ``bugyo``."""
+        return f"http://127.0.0.1:{self.environment[f'APP_CONNECT_{part.upper()}_PORT']}"
 
     def find(self, kind: str, **query: Any) -> list[dict[str, Any]]:
         """Documents of a kind, e.g. ``flow_runs``."""
@@ -49,14 +59,23 @@ class Screen:
         begun = self.find("flow_runs", sort="START_TIME_DESC")
         return [run for run in begun if run["start_time"]]
 
-    def finished_run(self, known: set[str]) -> dict[str, Any]:
+    def finished_run(self, known: set[str], seconds: float = 60) -> dict[str, Any]:
         """Wait for a run that is not ``known`` to end."""
 
         def ended() -> dict[str, Any] | None:
             fresh = [run for run in self.runs() if run["id"] not in known and run["end_time"]]
             return fresh[0] if fresh else None
 
-        return until(ended)
+        return until(ended, seconds)
+
+    def begun_run(self, known: set[str]) -> dict[str, Any]:
+        """Wait for a run that is not ``known`` to begin."""
+
+        def begun() -> dict[str, Any] | None:
+            fresh = [run for run in self.runs() if run["id"] not in known]
+            return fresh[0] if fresh else None
+
+        return until(begun, 120)
 
 
 def until(probe: Callable[[], dict[str, Any] | None], seconds: float = 60) -> dict[str, Any]:
@@ -69,51 +88,71 @@ def until(probe: Callable[[], dict[str, Any] | None], seconds: float = 60) -> di
     return found
 
 
-@pytest.fixture(scope="session")
-def screen(session_dir: Path) -> Iterator[Screen]:
-    """``app-connect up`` on ports and a state folder of its own, after its first run."""
+@contextlib.contextmanager
+def stack(folder: Path, *options: str) -> Iterator[Screen]:
+    """``app-connect up`` on ports and a state folder of its own, when it is ready."""
     ports = free_port_variables()
-    state = session_dir / "ui"
-    guard = Guard(session_dir / "guard.log")
+    guard = Guard(folder / "guard.log")
+    environment = {
+        "APP_CONNECT_STATE_DIR": str(folder / "state"),
+        "APP_CONNECT_API_AUTH": AUTH,
+        **ports,
+    }
     child = Child(
         "app-connect up",
-        [sys.executable, "-c", "from deployments.cli import main; main()", "up"],
-        child_environment(
-            {"APP_CONNECT_STATE_DIR": str(state), "APP_CONNECT_API_AUTH": AUTH, **ports}
-        ),
-        session_dir / "up.log",
+        [*APP_CONNECT, "up", *options],
+        child_environment(environment),
+        folder / "up.log",
         grace_seconds=40,
     )
     guard.watch(child)
     try:
-        child.wait_until(lambda: "Ctrl-C" in child.log.read_text("utf-8"), seconds=180)
+        child.wait_until(lambda: "Ctrl-C" in child.log.read_text("utf-8"), seconds=240)
         url = f"http://127.0.0.1:{ports['APP_CONNECT_PREFECT_PORT']}"
         user, _, password = AUTH.partition(":")
         with httpx.Client(
             base_url=f"{url}/api/", auth=(user, password), timeout=30, trust_env=False
         ) as api:
-            yield Screen(url, api)
+            yield Screen(url, api, environment)
     finally:
         child.terminate()
         child.finish()
         guard.dismiss()
 
 
-@pytest.fixture
-def page(screen: Screen, tmp_path: Path) -> Iterator[Page]:
-    """A page of somebody who has logged in; its last sight is ``last.png`` in the test's folder."""
+@pytest.fixture(scope="session")
+def screen(session_dir: Path) -> Iterator[Screen]:
+    """The stack with its samples, after its first run."""
+    folder = session_dir / "ui"
+    folder.mkdir()
+    with stack(folder) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def browser(url: str, last: Path) -> Iterator[Page]:
+    """A page of somebody who has logged in; ``last`` is a picture of its last sight."""
     with sync_playwright() as player:
         # Chromium's sandbox refuses to run as root, which is what a container is.
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(
+        chromium = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = chromium.new_context(
             viewport={"width": 1280, "height": 900}, locale="ja-JP", timezone_id="Asia/Tokyo"
         )
         context.set_default_timeout(30_000)
         page = context.new_page()
-        page.goto(f"{screen.url}/v2/login")
-        page.get_by_role("textbox").fill(AUTH)
-        page.get_by_role("button", name="ログイン").click()
-        page.wait_for_url("**/v2/dashboard*")
-        yield page
-        page.screenshot(path=tmp_path / "last.png", full_page=True)
-        browser.close()
+        try:
+            page.goto(f"{url}/v2/login")
+            page.get_by_role("textbox").fill(AUTH)
+            page.get_by_role("button", name="ログイン").click()
+            page.wait_for_url("**/v2/dashboard*")
+            yield page
+        finally:
+            page.screenshot(path=last, full_page=True)
+            chromium.close()
+
+
+@pytest.fixture
+def page(screen: Screen, tmp_path: Path) -> Iterator[Page]:
+    """A page of somebody who has logged in; its last sight is ``last.png`` in the test's folder."""
+    with browser(screen.url, tmp_path / "last.png") as opened:
+        yield opened

@@ -20,7 +20,7 @@ KNOWN = (
 _KNOWN = re.compile("|".join(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z])" for word in KNOWN))
 # What is no word of the frame: addresses, file names, ids, error codes, names of connections.
 _DATA = re.compile(
-    r"https?://\S+|/\S+\.\w+|[0-9a-f]{8,}(?:-[0-9a-f]+)*|AC-[0-9-]+|U\+[0-9A-F]+|"
+    r"https?://\S+|/\S+\.\w+|(?:/[a-z]+){2,}|[0-9a-f]{8,}(?:-[0-9a-f]+)*|AC-[0-9-]+|U\+[0-9A-F]+|"
     r"sample(?:-[a-z]+)*|[\w.]+\.[a-z_]+|[a-z0-9]+-[0-9]{4}|\b[a-z]\b|`[^`]*`"
 )
 
@@ -42,9 +42,11 @@ VISIBLE = """() => {
 }"""
 
 
-def english(page: Page) -> list[str]:
-    """English words that a person can read on the page."""
+def english(page: Page, *typed: str) -> list[str]:
+    """English words that a person can read on the page, other than what they ``typed``."""
     left = {" ".join(text.split()) for text in page.evaluate(VISIBLE)}
+    for name in typed:
+        left = {text.replace(name, "") for text in left}
     return sorted(t for t in left if re.search("[A-Za-z]{2,}", _DATA.sub("", _KNOWN.sub("", t))))
 
 

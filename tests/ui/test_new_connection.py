@@ -13,7 +13,8 @@ NAME = "from-the-browser"
 
 def pick(page: Page, name: str) -> None:
     """Choose a block in the first picker that is still empty, and see it chosen."""
-    empty = page.get_by_role("button", name="接続情報を選ぶ")
+    # By what is read on it: its label for screen readers stays the same when one is chosen.
+    empty = page.get_by_role("button").filter(has_text="接続情報を選ぶ")
     left = empty.count()
     empty.first.click()
     page.get_by_role("option", name=name, exact=True).click()
