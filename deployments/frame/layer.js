@@ -115,11 +115,12 @@
   function addMenu() {
     // Prefect's own menu has no way to the results, which are where a clerk looks first.
     if (document.querySelector("[data-app-connect-menu]")) return;
-    const known = document.querySelector(`li a[href$="${menu.after}"]`);
+    const known = document.querySelector(`[data-sidebar="menu"] a[href$="${menu.after}"]`);
     if (known === null) return;
     let last = known.closest("li");
     for (const entry of menu.entries) {
-      const item = last.parentElement.insertBefore(known.closest("li").cloneNode(true), last.nextSibling);
+      const item = known.closest("li").cloneNode(true);
+      last.after(item);
       const link = item.querySelector("a");
       link.href = known.getAttribute("href").replace(menu.after, entry.path);
       link.dataset.appConnectMenu = "";
@@ -127,7 +128,7 @@
       link.removeAttribute("data-status");
       link.removeAttribute("aria-current");
       const button = link.querySelector("[data-sidebar]") ?? link;
-      button.dataset.active = String(location.pathname === link.pathname);
+      button.dataset.active = "false";
       button.textContent = entry[language === "ja" ? "ja" : "en"];
       last = item;
     }

@@ -184,7 +184,8 @@ def prefect_environment(settings: StackSettings, urls: StackUrls) -> dict[str, s
         "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_UI_URL": urls.prefect,
+        # Without the path, links in results and mails lead to Prefect's older UI, in English.
+        "PREFECT_UI_URL": f"{urls.prefect}/v2",
         # Cancel of a run that has not started yet goes through the worker, too.
         "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
         # A run that is taken ahead of its time waits in a process, holds a slot, and is Crashed,

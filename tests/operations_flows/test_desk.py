@@ -8,6 +8,8 @@ from typing import Any
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
+    ArtifactCollectionFilter,
+    ArtifactCollectionFilterKey,
     ArtifactFilter,
     ArtifactFilterFlowRunId,
     FlowRunFilter,
@@ -59,6 +61,15 @@ async def test_the_desk(world: World, client: PrefectClient, box: Postbox, desk:
     assert f"| {world.name} | 手動のみ | AC-0000-0001 |" in page
     assert f"/deployments/deployment/{world.deployment})" in page
     assert "/edit)" in page
+    # Every run puts its own line in, on the page of all and on its own; the rest stays as it is.
+    world.add(2)
+    await world.run()
+    for key in ("services", f"services-{world.name}"):
+        wanted = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[key]))
+        (latest,) = await client.read_latest_artifacts(artifact_filter=wanted)
+        kept, _, past = str(latest.data).partition("## 処理履歴")
+        assert f"| {world.name} | 手動のみ | AC-0000-0001 |" in kept
+        assert past.count("取得 1 / 登録 1") == 2, past
 
     wanted = {name: getattr(TYPED, name) for name in inquiries.LABELS}
     long = await inquire(**{**wanted, "company": "あ" * 101}, return_state=True)
