@@ -22,7 +22,7 @@ from deployments.stack.settings import child_environment
 AUTH = "keiri:himitsu-no-aikotoba-7"
 """What the log-in page asks for."""
 
-expect.set_options(timeout=20_000)  # a page draws itself late on a busy machine
+expect.set_options(timeout=45_000)  # a page draws itself late on a busy machine
 
 APP_CONNECT = [sys.executable, "-c", "from deployments.cli import main; main()"]
 """The command line, whatever is installed where."""
@@ -59,7 +59,7 @@ class Screen:
         begun = self.find("flow_runs", sort="START_TIME_DESC")
         return [run for run in begun if run["start_time"]]
 
-    def finished_run(self, known: set[str], seconds: float = 60) -> dict[str, Any]:
+    def finished_run(self, known: set[str], seconds: float = 180) -> dict[str, Any]:
         """Wait for a run that is not ``known`` to end."""
 
         def ended() -> dict[str, Any] | None:
@@ -75,10 +75,10 @@ class Screen:
             fresh = [run for run in self.runs() if run["id"] not in known]
             return fresh[0] if fresh else None
 
-        return until(begun, 120)
+        return until(begun)
 
 
-def until(probe: Callable[[], dict[str, Any] | None], seconds: float = 60) -> dict[str, Any]:
+def until(probe: Callable[[], dict[str, Any] | None], seconds: float = 120) -> dict[str, Any]:
     """What ``probe`` finds, as soon as it finds something."""
     deadline = time.monotonic() + seconds
     while (found := probe()) is None:
@@ -138,7 +138,7 @@ def browser(url: str, last: Path) -> Iterator[Page]:
         context = chromium.new_context(
             viewport={"width": 1280, "height": 900}, locale="ja-JP", timezone_id="Asia/Tokyo"
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(60_000)
         page = context.new_page()
         try:
             page.goto(f"{url}/v2/login")

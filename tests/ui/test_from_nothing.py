@@ -69,7 +69,7 @@ class Clerk:
         self.screen, self.page = screen, page
         self.english: dict[str, list[str]] = {}
         self._known: set[str] = set()
-        self._pictures = 0
+        self._taken: list[str] = []
 
     def look(self, name: str = "", part: Locator | None = None) -> None:
         """Note what is English on the page; keep a picture of it, or of ``part``, as ``name``."""
@@ -80,10 +80,10 @@ class Clerk:
             self.keep(name, part)
 
     def keep(self, name: str, part: Locator | None = None) -> None:
-        """Take a picture, when pictures are wanted."""
-        if PICTURES:
-            self._pictures += 1
-            picture = Path(PICTURES) / f"first-{self._pictures:02}-{name}.png"
+        """Take a picture, when pictures are wanted; the first one of a name."""
+        if PICTURES and name not in self._taken:
+            self._taken.append(name)
+            picture = Path(PICTURES) / f"first-{len(self._taken):02}-{name}.png"
             (part or self.page).screenshot(path=picture)
 
     def menu(self, name: str) -> None:
@@ -104,7 +104,7 @@ class Clerk:
 
     def ended(self) -> dict[str, Any]:
         """The run that was started last, when it has ended."""
-        run = self.screen.finished_run(self._known, 180)
+        run = self.screen.finished_run(self._known)
         self._known.add(run["id"])
         return run
 
@@ -283,7 +283,7 @@ def test_from_an_empty_state_to_five_entries_of_history(empty: Screen, clerk: Cl
     expect(steps.nth(0)).to_contain_text("「連携トークンの更新」を開き、「実行」→「今すぐ実行」")
     expect(steps.nth(1)).to_contain_text("「許可のお願い」を開き")
     expect(steps.nth(3)).to_contain_text("この接続を開き、「今すぐ実行」")
-    clerk.look("error")
+    clerk.look("error", text)
 
     clerk.open_deployment("連携トークンの更新")
     clerk.press_run("今すぐ実行")
@@ -295,7 +295,7 @@ def test_from_an_empty_state_to_five_entries_of_history(empty: Screen, clerk: Cl
     clerk.open_run(renewed)
     told = re.compile(rf"有効期限: 「{BUGYO}」（奉行クラウド）は アクセストークン 2\d{{3}}-")
     expect(page.get_by_text(told).first).to_be_visible()
-    clerk.look("renewed")
+    clerk.look("renewed", page.get_by_role("tabpanel"))
 
     again = clerk.run_now()
     assert again["state_name"] == "SUCCESS", again["state"]["message"]
@@ -318,5 +318,5 @@ def test_from_an_empty_state_to_five_entries_of_history(empty: Screen, clerk: Cl
     assert [line[3].strip() for line in lines] == [*["SUCCESS"] * 3, "ERROR", "SUCCESS"]
     assert "AC-101 連携トークンの失効" in lines[3][5]
     expect(text.get_by_text("「連携トークンの更新」を開き").first).to_be_visible()
-    clerk.look("services")
+    clerk.look("services", text)
     assert clerk.english == {}

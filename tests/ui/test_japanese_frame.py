@@ -15,13 +15,24 @@ from .conftest import AUTH, Screen
 KNOWN = (
     *("App Connect", "Prefect", "kintone", "SmartHR", "KING OF TIME", "OBCiD", "OAuth", "Excel"),
     *("API", "CSV", "ID", "IDs", "URL", "JSON", "PC", "OK", "SUCCESS", "ERROR", "Shift_JIS"),
-    *("app-connect", "cron", "English", "alt", "localhost", "cybozu", "com", "https", "http"),
+    *(
+        "app-connect login",
+        "app-connect",
+        "cron",
+        "English",
+        "alt",
+        "localhost",
+        "cybozu",
+        "com",
+        "https",
+        "http",
+    ),
 )
 _KNOWN = re.compile("|".join(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z])" for word in KNOWN))
 # What is no word of the frame: what a service said itself, commands, addresses, file names, ids,
 # error codes, names of connections.
 _DATA = re.compile(
-    r"サービス: .+ / API: .+|app-connect [a-z]+|"
+    r"サービス: .+ / API: .+|"
     r"https?://\S+|/\S+\.\w+|(?:/[a-z]+){2,}|[0-9a-f]{8,}(?:-[0-9a-f]+)*|AC-[0-9-]+|U\+[0-9A-F]+|"
     r"sample(?:-[a-z]+)*|[\w.]+\.[a-z_]+|[a-z0-9]+-[0-9]{4}|\b[a-z]\b|`[^`]*`"
 )
