@@ -115,6 +115,7 @@ async def _connect(
     from flows.engine.store import Store
     from flows.operations import deploying, onboarding
     from flows.operations.connections import pipelines
+    from flows.operations.services import rebuild_quietly
 
     pipeline = pipelines().get(connector)
     if pipeline is None:
@@ -139,7 +140,9 @@ async def _connect(
     async def deploy(connection: Connection, called: str) -> UUID:
         return await deploying.deploy(connection, called, deploying.WORK_POOL)
 
-    made = await onboarding.connect(Store(), wish, show, deploy)
+    store = Store()
+    made = await onboarding.connect(store, wish, show, deploy)
+    await rebuild_quietly(store)
     return {
         "name": made.name,
         "tenant": made.seen.tenant.name,

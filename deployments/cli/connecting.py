@@ -35,7 +35,7 @@ from flows.engine.tokens import Vault, save_pair, service_of
 from flows.engine.updates import lines
 from flows.operations.delete_connection import kept, sentence
 from flows.operations.deploying import saved_connections
-from flows.operations.removing import remove
+from flows.operations.removing import Removed, remove
 from flows.operations.services import rebuild_quietly
 from flows.operations.tokens import saved_credentials
 from flows.operations.updates import notice_update
@@ -84,7 +84,14 @@ def print_connections(*, as_json: bool) -> None:
 
 def delete_and_print(name: str, again: str, *, with_pending: bool, as_json: bool) -> None:
     """Delete a connection, and print what is kept of it."""
-    gone = asyncio.run(remove(Store(), name, again, with_pending=with_pending))
+
+    async def work() -> Removed:
+        store = Store()
+        gone = await remove(store, name, again, with_pending=with_pending)
+        await rebuild_quietly(store)
+        return gone
+
+    gone = asyncio.run(work())
     if as_json:
         typer.echo(json.dumps(asdict(gone), ensure_ascii=False))
         return

@@ -10,6 +10,7 @@ from flows.engine.store import Store
 from flows.operations import Operation
 from flows.operations.ending import as_state
 from flows.operations.removing import Removed, remove
+from flows.operations.services import rebuild_quietly
 
 
 @flow(name="delete-connection", flow_run_name="接続の削除 {connection}", persist_result=False)
@@ -28,7 +29,9 @@ async def delete_connection(
 
 
 async def _delete(name: str, confirmation: str, *, with_pending: bool) -> tuple[Result, str]:
-    gone = await remove(Store(), name, confirmation, with_pending=with_pending)
+    store = Store()
+    gone = await remove(store, name, confirmation, with_pending=with_pending)
+    await rebuild_quietly(store)
     await acreate_markdown_artifact(
         page_of(gone), key="deleted-connection", description=f"接続の削除: {gone.name}"
     )
