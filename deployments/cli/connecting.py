@@ -66,11 +66,10 @@ def print_connections(*, as_json: bool) -> None:
         for name, connector in await saved_connections():
             try:
                 connection = await _load(name, connector)
+                known = [timing_of(connection).words(), connection.registration_number]
             except AppConnectError as error:
                 typer.echo(str(error), err=True)
                 known = [error.code, ""]
-            else:
-                known = [timing_of(connection).words(), connection.registration_number]
             lines.append([name, connector.pipeline.service, *known])
         return lines
 

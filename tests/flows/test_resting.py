@@ -13,12 +13,14 @@ import pytest
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from connectors.kit.emulator import Fault
+from deployments.cli.connecting import print_connections
 from flows.customers_from_kintone import PIPELINE, CustomersFromKintoneConnection
 from flows.engine.business_days import closed_because, day_text
 from flows.engine.clock import JST, business_date, now
 from flows.engine.core import Ending, Order, execute
 from flows.engine.model import Mode, Trigger
 from flows.engine.plain import PlainSurface
+from flows.operations.services import services
 from tests.flows.test_rows_30_31_prefect import make_pool, missed
 
 Rest = Callable[..., Any]
@@ -170,11 +172,22 @@ async def test_a_day_that_nobody_began_is_made_up_for_by_the_next_run(world: Any
         assert code(await scheduled(world, SATURDAY)) == ended
 
 
-async def test_days_that_cannot_be_read_are_told_and_a_manual_run_works(world: Any) -> None:
+async def test_days_that_cannot_be_read_are_told_and_a_manual_run_works(
+    world: Any, capfd: Any
+) -> None:
     world.fill(1)
     await on_business_days(world, company_holidays="お盆")
     wrong = await scheduled(world, SATURDAY)
     assert code(wrong) == "ERROR AC-205"
     assert "「会社の休業日」の「お盆」を読めません" in wrong.message
     assert [each.result for each in world.history()] == ["ERROR"]
+    # The list of the connections tells it, too, and goes on.
+    await asyncio.to_thread(print_connections, as_json=True)
+    out, err = capfd.readouterr()
+    assert f'"接続": "{world.name}"' in out
+    assert "「会社の休業日」の「お盆」を読めません" in err
+    (line,) = [each for each in await services() if each.connection == world.name]
+    assert line.number.startswith("AC-205")
     assert (await world.run()).state.name == "SUCCESS"
+    # Left to the other tests as it should be.
+    await on_business_days(world, company_holidays="")
