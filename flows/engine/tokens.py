@@ -378,8 +378,9 @@ def grant_notice(block: OAuthBlock, now: datetime) -> str | None:
     subject = f"{service_of(type(block))} の接続情報「{name}」"
     if Mark.on(block, tokens_of(block).refresh_token).state == REFUSED:
         return (
-            f"{subject}の連携トークンは失効しています。システム管理者が app-connect login {name} を"
-            "実行し、「許可する」を押してください。"
+            f"{subject}の連携トークンは失効しています。「連携トークンの更新」を今すぐ実行し、"
+            "「許可のお願い」から「許可する」を押してください（システム管理者が app-connect login "
+            f"{name} を実行しても構いません）。"
         )
     life = block._grant_life
     ends = life.ends(block.token_issued_at)

@@ -107,7 +107,7 @@ def stack(folder: Path, *options: str) -> Iterator[Screen]:
     )
     guard.watch(child)
     try:
-        child.wait_until(lambda: "Ctrl-C" in child.log.read_text("utf-8"), seconds=240)
+        child.wait_until(lambda: "Ctrl-C" in child.log.read_text("utf-8"), seconds=600)
         url = f"http://127.0.0.1:{ports['APP_CONNECT_PREFECT_PORT']}"
         user, _, password = AUTH.partition(":")
         with httpx.Client(
