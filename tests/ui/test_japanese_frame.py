@@ -32,7 +32,7 @@ _KNOWN = re.compile("|".join(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z])" for 
 # What is no word of the frame: what a service said itself, commands, addresses, file names, ids,
 # error codes, names of connections.
 _DATA = re.compile(
-    r"サービス: .+ / API: .+|"
+    r"サービス: .+ / .*|"
     r"https?://\S+|/\S+\.\w+|(?:/[a-z]+){2,}|[0-9a-f]{8,}(?:-[0-9a-f]+)*|AC-[0-9-]+|U\+[0-9A-F]+|"
     r"sample(?:-[a-z]+)*|[\w.]+\.[a-z_]+|[a-z0-9]+-[0-9]{4}|\b[a-z]\b|`[^`]*`"
 )
