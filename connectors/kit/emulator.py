@@ -36,7 +36,7 @@ class Fault(BaseModel):
 
     ``kind`` says what happens:
 
-    - ``latency``: the answer is correct and comes ``seconds`` late.
+    - ``latency``: the answer is correct and comes ``seconds`` late, or at `FaultControl.release`.
     - ``status``: answered with ``status``/``headers``/``body``; the application never sees it.
     - ``drop_before``: the connection is reset before the application sees the request.
     - ``drop_after``: the application processes the request, then the connection is reset
@@ -109,6 +109,7 @@ class FaultControl:
         self._steering = steering or (lambda _: app)
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
+        self._releases = 0
         self.requests: deque[RequestRecord] = deque(maxlen=200_000)
         self.hook: Callable[[str], None] | None = None
 
@@ -121,6 +122,10 @@ class FaultControl:
         """Forget every waiting fault."""
         with self._lock:
             self._faults.clear()
+
+    def release(self) -> None:
+        """Let every answer that ``latency`` holds back at this moment go."""
+        self._releases += 1
 
     def waiting(self) -> list[Fault]:
         """The faults that have not happened yet."""
@@ -185,18 +190,21 @@ class FaultControl:
                     send, status, {"content-type": "text/html", **fault.headers}, MAINTENANCE_PAGE
                 )
             case "latency":
-                await _late(self._app, fault.seconds, scope, receive, send)
+                await self._late(fault.seconds, scope, receive, send)
             case _:
                 await _after(self._app, fault, scope, receive, send)
 
+    async def _late(self, seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
+        seen = self._releases  # the test that releases is another thread
 
-async def _late(app: ASGIApp, seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
-    async def late_send(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            await asyncio.sleep(seconds)
-        await send(message)
+        async def late_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                ends = time.monotonic() + seconds
+                while self._releases == seen and (left := ends - time.monotonic()) > 0:  # noqa: ASYNC110
+                    await asyncio.sleep(min(left, 0.05))
+            await send(message)
 
-    await app(scope, receive, late_send)
+        await self._app(scope, receive, late_send)
 
 
 async def _after(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:

@@ -83,7 +83,7 @@ async def test_the_store_is_lost_during_the_load(
         "store-lost",
         records=2100,
         environment={"APP_CONNECT_DATABASE_URL": store},
-        bugyo_faults=(Fault(kind="latency", path="ImportCustomer", seconds=2.0),),
+        bugyo_faults=(Fault(kind="latency", path="ImportCustomer", seconds=60),),
     )
 
     def lose(lost: bool) -> None:
@@ -99,6 +99,7 @@ async def test_the_store_is_lost_during_the_load(
         while not any("ImportCustomer" in each for each in bugyo.faults.counts()):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         await asyncio.to_thread(lose, True)
+        bugyo.faults.release()
         try:
             found = await world.outcome(client, run, kintone, bugyo)
         finally:

@@ -59,11 +59,13 @@ def code(firm: Company, position: int) -> str:
 
 def test_row_09_sigterm_waits_for_the_answer_and_sends_nothing_more(firm: Company) -> None:
     firm.fill(250)  # several requests
-    firm.bugyo.faults.add(Fault(kind="latency", path=IMPORT, seconds=2))
+    firm.bugyo.faults.add(Fault(kind="latency", path=IMPORT, seconds=60))
     child = firm.start()
     until(lambda: firm.requests("ImportJournalSlip") == 1)
     os.kill(child.pid, signal.SIGTERM)
-    child.join(20)
+    time.sleep(2)
+    firm.bugyo.faults.release()
+    child.join(60)
     assert child.exitcode == 1
     # One request left, its answer is in the books, and of nothing the outcome is unknown.
     assert firm.requests("ImportJournalSlip") == 1
@@ -207,13 +209,18 @@ async def two(firm: Company, *, apart: float, **more: Any) -> list[Ending]:
         await asyncio.sleep(apart)
         return await firm.arun(**more)
 
-    return list(await asyncio.gather(firm.arun(**more), later()))
+    both = [asyncio.ensure_future(each) for each in (firm.arun(**more), later())]
+    _, working = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    while working:  # however slow the machine is, the first one works as long as the second looks
+        firm.bugyo.faults.release()
+        _, working = await asyncio.wait(working, timeout=0.1)
+    return [each.result() for each in both]
 
 
 @pytest.mark.parametrize("apart", [0.0, 0.5])
 async def test_row_11_two_at_once(firm: Company, apart: float) -> None:
     firm.fill(20)
-    firm.bugyo.faults.add(Fault(kind="latency", path=IMPORT, seconds=1.5))
+    firm.bugyo.faults.add(Fault(kind="latency", path=IMPORT, seconds=60))
     endings = await two(firm, apart=apart, scheduled_for=FIVE)
     assert sorted(str(each.result) for each in endings) == ["SUCCESS", "スキップ"]
     (skipped,) = [each for each in endings if each.error is not None]
@@ -257,7 +264,7 @@ def test_row_11_a_missed_run_leaves_the_work_to_a_later_one_that_has_ended(firm:
 
 async def test_row_12_the_message_says_since_when_and_until_when(firm: Company) -> None:
     firm.fill(20)
-    firm.bugyo.faults.add(Fault(kind="latency", path=IMPORT, seconds=1.5))
+    firm.bugyo.faults.add(Fault(kind="latency", path=IMPORT, seconds=60))
     limit = timedelta(hours=4)
     endings = await two(firm, apart=0.5, deadline=limit)
     (skipped,) = [each for each in endings if each.error is not None]
