@@ -223,7 +223,7 @@ def start_worker(
         )
         guard.watch(child)
         children.append(child)
-        child.wait_until(ready.exists, seconds=60)
+        child.wait_until(ready.exists, seconds=180)
         return child
 
     yield start

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from deployments.stack.processes import http_healthy
 from deployments.stack.settings import StackSettings, StackUrls
 
-START_SECONDS = 90.0
+START_SECONDS = 240.0
 """How long the first start may take: 8 s measured on 2 cores, most of it imports and tables."""
 
 

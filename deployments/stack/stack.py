@@ -157,7 +157,7 @@ class Stack:
             self._progress("奉行クラウドと各サービスのエミュレーターを起動しています…")
             for service in emulated():
                 url = self.urls.emulators[service]
-                emulators.wait_until(http_healthy(f"{url}/__emulator__/health"), seconds=60)
+                emulators.wait_until(http_healthy(f"{url}/__emulator__/health"), seconds=180)
         gateway = None
         if self._with_gateway:
             command = [sys.executable, "-m", "deployments.gateway"]
@@ -168,10 +168,10 @@ class Stack:
         install_frame(settings.ui_dir, settings.prefect_url)
         if worker is not None:
             self._progress("ワーカーを準備しています…")
-            worker.wait_until(ready_file.exists, seconds=60)
+            worker.wait_until(ready_file.exists, seconds=180)
         if gateway is not None:
             live = f"http://{settings.host}:{settings.gateway_port}/live"
-            gateway.wait_until(http_healthy(live), seconds=60)
+            gateway.wait_until(http_healthy(live), seconds=180)
         self._progress(f"起動しました: {self.urls.prefect}")
 
     def _start_databases(self) -> StackUrls:
