@@ -57,7 +57,9 @@
   function translated(text, element) {
     const key = text.trim().replace(/\s+/g, " ");
     if (!/[A-Za-z]/.test(key) && !versionId.test(key)) return undefined;
-    if (madeUp.test(key) && element.closest(`a[href*="${generated.link}"]`)) return generated.ja;
+    const onItsPage = location.pathname.includes(generated.link) ? generated.heading : "";
+    const named = [`a[href*="${generated.link}"]`, onItsPage].filter(Boolean).join();
+    if (madeUp.test(key) && element.closest(named)) return generated.ja;
     if (versionId.test(key) && element.closest(`a[href*="${version.link}"]`)) return version.ja;
     return lookUp(key);
   }
