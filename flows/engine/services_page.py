@@ -10,9 +10,10 @@ import asyncio
 import re
 from collections.abc import Iterable, Sequence
 
-from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
+from prefect.context import AsyncClientContext
 
 from flows.engine import history
 from flows.engine.report import HISTORY_COLUMNS, history_line, tolerant
@@ -80,7 +81,12 @@ async def refresh(store: Store, connection: str) -> None:
         pages = {KEY: None, key_of(connection): connection}
         wanted = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=list(pages)))
         # Two that end together must not lose each other's line, or a new connection.
-        async with alone(store, KEY, patience=_PATIENCE), get_client() as client:
+        # The client that the run has: to make one costs more than all the rest.
+        async with (
+            alone(store, KEY, patience=_PATIENCE),
+            AsyncClientContext.get_or_create() as context,
+        ):
+            client = context.client
             found = await client.read_latest_artifacts(artifact_filter=wanted)
             known = {str(each.key): str(each.data) for each in found if _HEADING in str(each.data)}
             await asyncio.gather(
