@@ -23,7 +23,7 @@ def drive() -> Callable[..., Any]:
         assert python.exists(), "make test-contract makes the environment of the vendor's client"
         # -I: nothing of ours is importable, whatever the folder or the environment says.
         command = [str(python), "-I", str(HERE / f"{name}_driver.py"), *arguments]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
         assert ended.returncode == 0, ended.stderr
         return json.loads(ended.stdout)
 

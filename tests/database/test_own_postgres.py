@@ -276,7 +276,7 @@ def test_row_29_the_stack_restarts_a_killed_postgresql(new_machine: Callable[...
         assert json.loads(ran.stdout.strip().splitlines()[-1])["created"] == 1191
     finally:
         os.kill(process.pid, signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
     assert set(machine.writes()) == {1}
 
 
@@ -321,7 +321,7 @@ def test_what_was_posted_after_the_backup_is_not_posted_again(
         assert machine.run("restore", str(file), "--replace").returncode == 1  # it is running
     finally:
         os.kill(process.pid, signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
     assert (len(machine.writes()), set(machine.writes())) == (1191, {1})
     key = (machine.state / "encryption.key").read_bytes().strip()
     assert file.stat().st_mode & 0o777 == 0o600

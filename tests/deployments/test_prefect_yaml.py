@@ -55,7 +55,7 @@ class Cli:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout
@@ -84,7 +84,7 @@ def working(cli: Cli, log: Path) -> Iterator[Callable[[], str]]:
             yield lambda: log.read_text("utf-8", "replace")
         finally:
             worker.send_signal(signal.SIGINT)
-            worker.wait(20)
+            worker.wait(80)
 
 
 async def test_prefect_s_own_commands(
@@ -113,7 +113,7 @@ async def test_prefect_s_own_commands(
         )
         with working(cli, tmp_path / "worker.log") as words:
             run = await client.create_flow_run_from_deployment(by_file.id)
-            deadline = time.monotonic() + 40
+            deadline = time.monotonic() + 160
             while True:
                 found = await client.read_flow_run(run.id)
                 if found.state is not None and found.state.is_final():

@@ -153,7 +153,7 @@ def test_a_child_that_will_not_stop_is_killed_with_its_group(tmp_path: Path) -> 
     )
     log = tmp_path / "stubborn.log"
     child = Child("x", [sys.executable, "-c", code], dict(os.environ), log, grace_seconds=0.5)
-    child.wait_until(lambda: log.read_text() != "", seconds=10)
+    child.wait_until(lambda: log.read_text() != "", seconds=40)
     child.terminate()
     child.finish()
     assert child.exit_code == -signal.SIGKILL
@@ -220,7 +220,7 @@ except StackError as error:
 """
 
 
-def wait_gone(pids: list[int], seconds: float = 30) -> None:
+def wait_gone(pids: list[int], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     for pid in pids:
         while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
@@ -267,7 +267,7 @@ def up(settings: StackSettings) -> Iterator[Callable[[], Up]]:
     for one in started:
         if one.process.poll() is None:
             one.process.terminate()
-            one.process.communicate(timeout=60)
+            one.process.communicate(timeout=240)
 
 
 def test_start_refuse_a_second_one_kill_start_again_and_ctrl_c(
@@ -280,7 +280,7 @@ def test_start_refuse_a_second_one_kill_start_again_and_ctrl_c(
     assert httpx.get(f"{settings.prefect_url}/api/health").json() is True
 
     second = up()
-    _, refusal = second.process.communicate(timeout=20)
+    _, refusal = second.process.communicate(timeout=80)
     assert second.process.returncode == 1
     assert "すでに起動しています" in refusal
     assert settings.prefect_url in refusal
@@ -292,7 +292,7 @@ def test_start_refuse_a_second_one_kill_start_again_and_ctrl_c(
     assert set(pids).isdisjoint(third_pids)
 
     os.killpg(third.process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
-    output, errors = third.process.communicate(timeout=60)
+    output, errors = third.process.communicate(timeout=240)
     assert "bye" in output
     assert not errors
     wait_gone(third_pids, seconds=1)

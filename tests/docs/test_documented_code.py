@@ -84,7 +84,7 @@ async def execute(prefect_server: Any, warm_worker: Any, bugyo: tuple[BugyoEmula
                 env={**environment, **variables},
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=480,
             )
 
         yield run

@@ -295,7 +295,7 @@ class World:
 
     async def ended(self, client: PrefectClient, run: UUID, poll: float = 0.2) -> State[Any]:
         """The final state of a run, or that in which it waits for a service."""
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 360
         while True:
             state = (await client.read_flow_run(run)).state
             if state is not None and (state.is_final() or put_off(state)):

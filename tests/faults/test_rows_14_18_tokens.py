@@ -222,7 +222,7 @@ async def test_row_16_killed_while_the_request_is_under_way(
         stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not asked(emulator):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)

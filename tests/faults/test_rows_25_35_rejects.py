@@ -107,7 +107,7 @@ def test_row_35_pressed_five_times_and_twice_at_the_same_moment(firm: Company) -
     firm.bugyo.seed(TENANT, [{"code": "987", "name": "新しい科目"}], "account_item")
     pressed = [firm.start(mode=ONLY_REJECTS) for _ in range(2)]
     for child in pressed:
-        child.join(60)
+        child.join(240)
     assert sorted(child.exitcode for child in pressed) in ([0, 0], [0, 4])
     for _ in range(3):
         assert firm.run(ONLY_REJECTS).error is None

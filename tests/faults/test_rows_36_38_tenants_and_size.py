@@ -48,7 +48,7 @@ def test_row_36_two_tenants_with_the_same_record_numbers_at_the_same_time(firm: 
     other = sister(firm)
     children = [firm.start(), other.start()]
     for child in children:
-        child.join(60)
+        child.join(240)
     assert [child.exitcode for child in children] == [0, 0]
     assert len(held(firm, A)) == len(held(firm, B)) == 40
     assert not set(held(firm, A)) & set(held(firm, B))

@@ -207,7 +207,7 @@ class World:
         assert self.deployment is not None
         return await client.create_flow_run_from_deployment(self.deployment, **more)
 
-    async def ended(self, client: PrefectClient, run: UUID, seconds: float = 30) -> Ran:
+    async def ended(self, client: PrefectClient, run: UUID, seconds: float = 120) -> Ran:
         """Wait for the end of a run on the worker."""
         deadline = time.monotonic() + seconds
         while True:

@@ -21,7 +21,7 @@ IMPORT = "(?i)/ImportCustomer"
 MANY = 20
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 80) -> None:
     """Wait until ``condition`` holds."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -82,7 +82,7 @@ async def test_the_run_is_killed_between_request_and_answer(
     await until(lambda: bool(world.book.writes) if door is None else door.arrived == 1)
     assert world.ledger() == {"pending": MANY}
     os.kill(await child_pid(client, run), signal.SIGKILL)
-    killed = await world.ended(client, run.id, seconds=10)
+    killed = await world.ended(client, run.id, seconds=40)
     assert killed.state.is_crashed()
     if door is not None:
         door.open()
@@ -120,7 +120,7 @@ async def test_worker_and_run_are_killed_together(
     # Nothing is helped along here: the new worker buries the dead run, whose slot is free then,
     # and the next run waits until the lease of the dead one has lapsed.
     start_worker(f"cut-{world.name}")
-    buried = await world.ended(client, run.id, seconds=20)
+    buried = await world.ended(client, run.id, seconds=80)
     assert buried.state.is_crashed()
     second = await world.start(client)
     again = await world.ended(client, second.id, seconds=LEASE_SECONDS + 30)

@@ -66,7 +66,7 @@ async def worker_on(start_worker: Callable[..., Any]) -> AsyncIterator[Callable[
 
 
 async def final(client: Any, run: UUID) -> Any:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 480
     while not (found := await client.read_flow_run(run)).state.is_final():
         assert time.monotonic() < deadline, found.state
         await asyncio.sleep(0.1)

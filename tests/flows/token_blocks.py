@@ -97,7 +97,7 @@ async def processes(server: Any, block: str, many: int, die_at: str = "") -> lis
         env={**server.env, "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=360,
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     return ran.stdout.split("\n")[:-1]

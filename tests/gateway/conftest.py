@@ -43,7 +43,7 @@ def serving(store: Store, *, sweeps: bool = False) -> Iterator[httpx.Client]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 80
     while not server.started:
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -248,7 +248,7 @@ def test_health_names_what_is_missing(store: Store) -> None:
 
     with serving(store) as http:
         # A busy machine may need longer than the patience of one look.
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while (found := http.get("/health")) and not found.json()["prefect"]:
             assert time.monotonic() < deadline, found.text
             time.sleep(1)

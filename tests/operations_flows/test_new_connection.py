@@ -321,7 +321,7 @@ async def test_on_one_page_with_the_consent_through_the_gateway(
 
 async def artifact(client: PrefectClient, run: Any, key: str) -> str:
     of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 360
     while True:
         found = await client.read_artifacts(artifact_filter=of_run)
         if hits := [each for each in found if each.key == key]:
@@ -333,7 +333,7 @@ async def artifact(client: PrefectClient, run: Any, key: str) -> str:
 
 
 async def ended(client: PrefectClient, run: Any) -> Any:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 360
     while True:
         state = (await client.read_flow_run(run)).state
         if state is not None and state.is_final():

@@ -60,7 +60,7 @@ class Running:
             env=known,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=360,
             check=False,
         )
 
@@ -99,7 +99,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     finally:
         if process.poll() is None:
             os.kill(process.pid, signal.SIGINT)
-        process.wait(timeout=60)
+        process.wait(timeout=240)
 
 
 def test_the_first_run_worked(running: Running) -> None:

@@ -125,7 +125,7 @@ def told(world: World) -> Iterator[tuple[Postbox, Any]]:
         await asyncio.sleep(2)
         fault = Fault(kind="status", status=400, path="^/(?!__)", times=None, body=ECHO)
         ended = await world.play(world.new_case("canary-alerted", bugyo_faults=(fault,)))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         async with get_client() as client:
             while time.monotonic() < deadline:
                 body = {"filter": {"event": {"prefix": ["prefect.automation.action."]}}}

@@ -59,7 +59,7 @@ class Screen:
         begun = self.find("flow_runs", sort="START_TIME_DESC")
         return [run for run in begun if run["start_time"]]
 
-    def finished_run(self, known: set[str], seconds: float = 180) -> dict[str, Any]:
+    def finished_run(self, known: set[str], seconds: float = 480) -> dict[str, Any]:
         """Wait for a run that is not ``known`` to end."""
 
         def ended() -> dict[str, Any] | None:
@@ -78,7 +78,7 @@ class Screen:
         return until(begun)
 
 
-def until(probe: Callable[[], dict[str, Any] | None], seconds: float = 120) -> dict[str, Any]:
+def until(probe: Callable[[], dict[str, Any] | None], seconds: float = 480) -> dict[str, Any]:
     """What ``probe`` finds, as soon as it finds something."""
     deadline = time.monotonic() + seconds
     while (found := probe()) is None:

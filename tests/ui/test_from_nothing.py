@@ -57,7 +57,7 @@ def empty(session_dir: Path) -> Iterator[Screen]:
             [*APP_CONNECT, *command, "--connector", "customers-from-kintone"],
             env=child_environment(started.environment),
             check=True,
-            timeout=120,
+            timeout=480,
         )
         yield started
 
