@@ -111,7 +111,7 @@ def test_connections_are_listed_and_deployed(world: World) -> None:
     told = {"サービス名": "得意先 kintone→商奉行", "連携タイミング": "毎日 5:00"}
     assert told.items() <= next(each for each in listed if each["接続"] == NAME).items()
     assert NAME in world.call("deploy", NAME)
-    assert "AC-206" in world.call("deploy", "nobody", status=1)
+    assert "AC-206" in world.call("deploy", "no-such-connection", status=1)
 
 
 def test_a_connection_is_deleted_when_its_name_is_given_twice(world: World) -> None:

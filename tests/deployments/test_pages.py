@@ -104,7 +104,10 @@ def test_without_a_place_for_them_there_are_no_links(monkeypatch: pytest.MonkeyP
 def test_forms_have_an_order_no_empty_tabs_and_nothing_automatic() -> None:
     schema = CustomersFromKintoneConnection.model_json_schema()
     top = sorted(schema["properties"], key=lambda name: schema["properties"][name]["position"])
-    assert top == ["registration_number", "phone", "bugyo", "kintone", "settings", "schedule"]
+    assert top == [
+        *("registration_number", "phone", "bugyo", "kintone", "settings"),
+        *("schedule", "days", "closing_day", "company_holidays"),
+    ]
     settings = schema["definitions"]["CustomerSettings"]["properties"]
     by_position = sorted(settings, key=lambda name: settings[name]["position"])
     assert by_position == list(CustomerSettings.model_fields)
