@@ -335,7 +335,7 @@ def history_line(row: RunRow) -> list[str]:
         row.vanished,
     )
     error = row.error or {}
-    detail = f"{error['code']} {error['title']}" if "code" in error else ""
+    detail = f"{error.get('code', '')} {error.get('title', '')}".strip()
     result = row.result or "実行中"
     return [
         row.service,

@@ -41,7 +41,15 @@ def history_part(runs: Sequence[RunRow]) -> str:
     if problems:
         lines += ["", "### エラー詳細"]
     for row in problems:
-        error = row.error or {}
+        # One line that an older version wrote otherwise must not hide all others.
+        error = {
+            "code": "",
+            "title": "",
+            "happened": "",
+            "safe": "",
+            "next": (),
+            **(row.error or {}),
+        }
         steps = [f"    {n}. {cell(step)}" for n, step in enumerate(error["next"], 1)]
         happened = f"{error['code']} {error['title']}: {error['happened']}{error['safe']}"
         words = f"{history_line(row)[1]} {row.service}"

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
 from connectors.kit import FaultError
 from deployments.cli.books import CSV_COLUMNS, history_csv
@@ -104,3 +105,15 @@ def check_page(rows: list[RunRow]) -> None:
     assert len([line for line in page[start + 4 :] if line.startswith("| ")]) == 5
     assert "### エラー詳細" in page
     assert "    1. =kintone の稼働状況を確かめる" in page
+
+
+def test_a_line_that_was_written_otherwise_hides_no_other(store: Store) -> None:
+    ran(store, "shop", 0, Result.ERROR)
+    ran(store, "odd", 1, Result.ERROR)
+    with store.begin() as db:
+        statement = "UPDATE run SET error = '{\"code\": \"AC-301\"}' WHERE connection = 'odd'"
+        db.execute(text(statement))
+    with store.session() as session:
+        page = page_of([], history.recent(session))
+    assert page.count("AC-301") == 4  # a line, and its details, of each
+    assert "1. " in page
