@@ -165,7 +165,8 @@ class Machine:
     def writes(self) -> list[int]:
         """How often 奉行クラウド wrote each record, from its own books."""
         held = json.loads((self.state / "bugyo-emulator.json").read_text("utf-8"))
-        return [times for book in held["customers"].values() for times in book["writes"].values()]
+        books = [masters["customer"] for masters in held["masters"].values()]
+        return [times for book in books for times in book["writes"].values()]
 
     def follow(self, other: Machine) -> None:
         """Take over what is not in a backup: the key, and 奉行クラウド, which is where it was."""
