@@ -58,9 +58,10 @@ def test_a_period_is_picked_in_the_calendar_and_run(screen: Screen, page: Page) 
 def test_the_form_of_a_connection_can_be_edited_without_losing_its_credentials(
     screen: Screen, page: Page
 ) -> None:
-    (block,) = screen.find(
+    found = screen.find(
         "block_documents", block_types={"slug": {"any_": ["customers-from-kintone"]}}
     )
+    (block,) = [each for each in found if each["name"] == "sample"]
     page.goto(f"{screen.url}/v2/blocks/block/{block['id']}/edit")
     minutes = page.get_by_label("重複して読む時間（分）")
     expect(minutes).to_have_value("1")
@@ -87,7 +88,7 @@ def test_forms_are_in_order_with_logos_and_without_what_is_automatic(
         "アプリID",
         "得意先コード ←",
         "得意先名 ←",
-        "スケジュール",
+        "処理する時刻",
     ]
     tops = [page.get_by_text(w).filter(visible=True).first.bounding_box() for w in wanted]
     heights = [box["y"] for box in tops if box]
