@@ -112,6 +112,7 @@ async def _connect(
     from blocks import BugyoCredentials, Connection
     from connectors.kit import SettingsError
     from deployments.catalog import ensure_work_pool, register_blocks
+    from deployments.cli.connecting import show_consent_page
     from flows.engine.store import Store
     from flows.operations import deploying, onboarding
     from flows.operations.connections import pipelines
@@ -132,10 +133,7 @@ async def _connect(
     )
 
     async def show(begun: Any) -> None:
-        account = "OBCiD で" if begun.service == "奉行クラウド" else ""
-        # Not with the result: that may be piped.
-        typer.echo(f"次のURLを開き、{account}ログインして「許可する」を押してください。", err=True)
-        typer.echo(begun.url, err=True)
+        show_consent_page(begun.service, begun.url, err=True)
 
     async def deploy(connection: Connection, called: str) -> UUID:
         return await deploying.deploy(connection, called, deploying.WORK_POOL)

@@ -234,23 +234,24 @@ def log_in(name: str) -> int:
     return 0
 
 
-def _show(service: str, url: str) -> None:
+def show_consent_page(service: str, url: str, *, err: bool = False) -> None:
+    """Tell a person where to press 許可する; with ``err`` apart from a result that may be piped."""
     account = "OBCiD で" if service == "奉行クラウド" else ""
-    typer.echo(f"次のURLをブラウザーで開き、{account}ログインして「許可する」を押してください。")
-    typer.echo(url)
+    words = f"次のURLをブラウザーで開き、{account}ログインして「許可する」を押してください。"
+    typer.echo(f"{words}\n{url}", err=err)
 
 
 async def _by_gateway(credentials: OAuthBlock) -> None:
     store = Store()
     begun = await consents.begin(store, credentials)
-    _show(begun.service, begun.url)
+    show_consent_page(begun.service, begun.url)
     await consents.wait(store, begun)
 
 
 def _listen(credentials: OAuthBlock, host: str, port: int, path: str) -> None:
     app = oauth_client(credentials, Tools(Masker(), Vault(Store())))
     consent = app.begin_consent()
-    _show(consent.service, app.authorization_url(consent))
+    show_consent_page(consent.service, app.authorization_url(consent))
     with _Callback((host, port), _Handler) as server:
         server.path, server.answer = path, {}
         while not server.answer:
@@ -262,7 +263,7 @@ def _listen(credentials: OAuthBlock, host: str, port: int, path: str) -> None:
 def _paste(credentials: OAuthBlock) -> None:
     app = oauth_client(credentials, Tools(Masker(), Vault(Store())))
     consent = app.begin_consent()
-    _show(consent.service, app.authorization_url(consent))
+    show_consent_page(consent.service, app.authorization_url(consent))
     typer.echo("許可すると、コールバックURLのページに移ります（開けなくても構いません）。")
     # Not shown: the code is in it.
     address = typer.prompt("そのページのアドレス欄のURLを貼り付けてください", hide_input=True)

@@ -118,6 +118,29 @@ def credentials() -> tuple[BugyoCredentials, KintoneCredentials]:
     )
 
 
+def test_a_schema_is_drawn_once_and_belongs_to_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect asks for the whole schema for each field of a block that it saves."""
+
+    class Drawn(BugyoCredentials):
+        _block_type_slug = "drawn-once"
+
+    drawn: list[bool] = []
+    draw = BaseModel.model_json_schema.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type[BaseModel], by_alias: bool = True, *more: Any, **named: Any) -> Any:
+        drawn.append(by_alias)
+        return draw(cls, by_alias, *more, **named)
+
+    monkeypatch.setattr(BaseModel, "model_json_schema", classmethod(counted))
+    wanted = Drawn.model_json_schema()
+    wanted["properties"].clear()  # whoever asked may change it
+    assert "subscription_key" in Drawn.model_json_schema()["properties"]
+    stored = Drawn.model_json_schema(by_alias=False)["properties"]
+    assert "refresh_token" in stored
+    assert "refresh_token" not in Drawn.model_json_schema()["properties"]
+    assert drawn == [False]  # that of the form was drawn when Prefect made the class
+
+
 def test_no_secret_shows_in_a_repr() -> None:
     for block in credentials():
         assert PLANTED not in f"{block!r} {block} {block.model_dump_json()}"

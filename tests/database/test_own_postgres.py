@@ -217,6 +217,11 @@ def test_a_folder_of_an_older_postgresql_is_moved_and_kept(
                 tools.dump(used.variables[variable], target, embedded_binaries())
             tools.load(url, dump, embedded_binaries())
             before[name] = row_counts(url)
+            assert before[name] == row_counts(used.variables[variable])
+            if name == "app_connect":
+                with psycopg.connect(url) as db:
+                    asked = "SELECT count(*) FROM ledger WHERE entity = 'customer'"
+                    customers = db.execute(asked).fetchone()
     finally:
         subprocess.run([*control, "-m", "fast", "stop"], check=True, **how)
     major = binaries_major(debian.binaries)
@@ -239,7 +244,7 @@ def test_a_folder_of_an_older_postgresql_is_moved_and_kept(
     after = machine.once()
     assert (after["created"], after["updated"]) == (0, 0)
     assert set(machine.writes()) == {1}
-    assert before["app_connect"]["ledger"] > 1191  # the other samples have posted, too
+    assert customers == (1191,)
     again = machine.run("upgrade-database")
     assert again.returncode == 0
     assert "必要はありません" in again.stdout
