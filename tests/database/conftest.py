@@ -179,6 +179,7 @@ class Machine:
 def new_machine() -> Iterator[Callable[..., Machine]]:
     """Makes machines on folders that are short enough for a socket."""
     with tempfile.TemporaryDirectory(prefix="ac-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)  # Debian's programs work in it as another user
         count = iter(range(100))
 
         def make(variables: dict[str, str] | None = None) -> Machine:
