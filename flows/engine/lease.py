@@ -51,7 +51,7 @@ _SEIZE = text(
     "RETURNING fence"
 )
 _HOLDER = text(
-    "SELECT c.lease_owner, c.lease_expires, r.started_at, r.trigger FROM connection c "
+    "SELECT c.lease_owner, c.lease_expires, r.started_at, r.trigger, c.fence FROM connection c "
     "LEFT JOIN run r ON r.id = c.lease_owner WHERE c.name = :connection"
 )
 _RENEW = text(
@@ -177,12 +177,22 @@ async def _acquire(
         asked = elapsed()
         fence, holder = await store.do(_take, connection, run_id)
         if (holder[0], holder[1]) != (first[0], first[1]):
+            if fence is not None and _was_evicted(first, holder):
+                break
             if fence is not None:
                 await store.do(_drop, connection, run_id, fence)
             raise WaitError("AC-601", _describe(first[2], first[3], first[1], limit))
         if fence is None and asked > deadline:
             fence = await store.do(_seize, connection, run_id, first)
     return fence, asked
+
+
+def _was_evicted(first: Row[Any], now: Row[Any]) -> bool:
+    """Whether a worker has just declared the holder dead (`history.mark_lapsed`).
+
+    That moves the fence; a run that ends gives its lease back and leaves the fence where it is.
+    """
+    return now[0] is None and now[4] == first[4] + 1
 
 
 def _drop(db: Connection, connection: str, run_id: UUID, fence: int) -> None:

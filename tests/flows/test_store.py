@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -131,6 +132,26 @@ async def test_a_writer_without_the_lease_writes_nothing(fresh: Store) -> None:
             with pytest.raises(WaitError), fresh.begin() as db:
                 LEDGER.settle(db, posted=["1"], unsent=[], run=old, fence=held.fence)
     assert states(fresh) == {}
+
+
+async def test_who_waits_for_a_dead_run_goes_on_when_a_worker_buries_it(fresh: Store) -> None:
+    """The burial changes the row as a run that ends does, and yet nobody was at work."""
+    dead, next_one = uuid4(), uuid4()
+    opened(fresh, dead)
+    buried: list[UUID] = []
+
+    async def bury() -> None:
+        await asyncio.sleep(0.2)  # the next run has looked, and waits
+        with fresh.begin() as db:
+            db.execute(text("UPDATE connection SET lease_expires = clock_timestamp()"))
+            buried.extend(history.mark_lapsed(db))
+
+    async with lease(fresh, "shop", dead):
+        burial = asyncio.create_task(bury())
+        async with lease(fresh, "shop", next_one) as held:
+            assert buried == [dead]
+            assert held.fence == 3  # 1 the dead one, 2 the burial
+        await burial
 
 
 async def test_a_name_belongs_to_one_connector(fresh: Store) -> None:
