@@ -6,8 +6,6 @@ import asyncio
 import email.policy
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -34,9 +32,9 @@ from deployments import alerts
 from deployments.cli.alerts import SECRET_VARIABLE
 from deployments.cli.app import app
 from deployments.stack.pages import render_errors
+from tests.commands import app_connect
 
 PASSWORD = "cAnArY-smtp-password-9f+/=7"
-COMMAND = [sys.executable, "-c", "from deployments.cli import main; main()", "alerts"]
 
 
 class Postbox:
@@ -327,14 +325,8 @@ def test_alerts_by_command(
         patch.setenv(SECRET_VARIABLE, url)
         call("set", "--teams-webhook")
     before = len(box.mails)
-    done = subprocess.run(
-        [*COMMAND, "test"],
-        env={**os.environ, **prefect_server.env},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    env = {**os.environ, **prefect_server.env}
+    done = app_connect("alerts", "test", env=env, own_process=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("送りました") == 3
     assert "cAnArY" not in done.stdout + done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +32,8 @@ from connectors.kit.emulator import free_port, serve
 from connectors.kit.tables import read_cp932_csv
 from deployments.samples import customers
 from deployments.stack.settings import child_environment
+from tests.commands import COMMAND, app_connect
 
-COMMAND = [sys.executable, "-c", "from deployments.cli import main; main()"]
 NAME = "cli-sample"
 NUMBER = "AC-0000-0002"
 TOKEN = "cli-test-api-token-Zx81"
@@ -47,15 +46,8 @@ class World:
     bugyo_url: str
     redirect_uri: str
 
-    def call(self, *arguments: str, status: int = 0) -> str:
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=360,
-            check=False,
-        )
+    def call(self, *arguments: str, status: int = 0, own_process: bool = False) -> str:
+        done = app_connect(*arguments, env=self.env, own_process=own_process)
         assert done.returncode == status, done.stderr + done.stdout
         assert "Traceback" not in done.stderr
         return done.stdout if status in (0, 3) else done.stderr
@@ -111,7 +103,7 @@ def test_connections_are_listed_and_deployed(world: World) -> None:
     told = {"サービス名": "得意先 kintone→商奉行", "連携タイミング": "毎日 5:00"}
     assert told.items() <= next(each for each in listed if each["接続"] == NAME).items()
     assert NAME in world.call("deploy", NAME)
-    assert "AC-206" in world.call("deploy", "no-such-connection", status=1)
+    assert "AC-206" in world.call("deploy", "no-such-connection", status=1, own_process=True)
 
 
 def test_a_connection_is_deleted_when_its_name_is_given_twice(world: World) -> None:
@@ -136,7 +128,8 @@ def test_a_connection_is_deleted_when_its_name_is_given_twice(world: World) -> N
 
 def test_a_run_its_history_and_its_rejects(world: World, tmp_path: Path) -> None:
     world.call("deploy", NAME)
-    ended = json.loads(world.call("run", NAME, "--json", status=3).splitlines()[-1])
+    printed = world.call("run", NAME, "--json", status=3, own_process=True)
+    ended = json.loads(printed.splitlines()[-1])
     assert (ended["extracted"], ended["pending"]) == (40, 0)
     assert ended["extracted"] == ended["created"] + ended["rejected"]
 
@@ -175,9 +168,7 @@ def test_unproven_assumptions_are_named(world: World) -> None:
 
 def test_without_a_server_it_says_what_to_do(tmp_path: Path) -> None:
     env = child_environment({"APP_CONNECT_STATE_DIR": str(tmp_path)})
-    done = subprocess.run(
-        [*COMMAND, "history"], env=env, capture_output=True, text=True, timeout=240, check=False
-    )
+    done = app_connect("history", env=env, own_process=True)
     assert done.returncode == 1
     assert "make run" in done.stderr
 

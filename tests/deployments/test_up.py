@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from deployments.catalog import entrances, operations
 from deployments.samples import MAIN, sample_connections
 from deployments.stack.ports import free_port_variables
 from deployments.stack.settings import EMULATORS, StackUrls, child_environment
+from tests.commands import COMMAND
 
 URLS = StackUrls("", "", "", dict.fromkeys(EMULATORS, "http://127.0.0.1:1"))
-COMMAND = [sys.executable, "-c", "from deployments.cli import main; main()"]
 
 
 @pytest.fixture(scope="module")

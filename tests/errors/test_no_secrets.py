@@ -11,8 +11,6 @@ import base64
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import httpx
 import pytest
 
 from connectors.kit.emulator import Fault
+from tests.commands import app_connect
 
 CANARY = b"cAnArY"
 ECHO = '{"errors":[{"message":"Bearer cAnArY-fixed-token-9f+/=7 is unknown"}]}'
@@ -166,10 +165,7 @@ def test_csv_export_and_command_line(ends: dict[str, Any], world: Any, tmp_path:
         ["connections"],
         ["run", "canary-echo", "--json"],
     ):
-        code = "from deployments.cli import main; main()"
-        ended = subprocess.run(
-            [sys.executable, "-c", code, *command], capture_output=True, text=True, check=False
-        )
+        ended = app_connect(*command, own_process=command[0] == "run")
         assert "Traceback" not in ended.stderr, ended.stderr
         said += ended.stdout + ended.stderr
     said += (tmp_path / "rejects.csv").read_bytes().decode("cp932")

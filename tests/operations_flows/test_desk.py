@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from datetime import timedelta
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient
@@ -13,12 +14,14 @@ from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
     FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import StateType
 
 from flows.engine import inquiries
+from flows.engine.clock import now
 from flows.operations.doctor import diagnose
 from flows.operations.inquiry import inquire
 from flows.operations.inquiry_sending import BLOCK, send_inquiries
@@ -38,9 +41,13 @@ async def data_of(client: PrefectClient, state: Any) -> Any:
 
 async def test_the_desk(world: World, client: PrefectClient, box: Postbox, desk: Any) -> None:
     # The server is everybody's: runs that other tests left behind are late by now.
-    scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
-    for each in await client.read_flow_runs(flow_run_filter=FlowRunFilter(state=scheduled)):
-        await client.delete_flow_run(each.id)
+    late = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        expected_start_time=FlowRunFilterExpectedStartTime(before_=now() + timedelta(minutes=5)),
+    )
+    while left := await client.read_flow_runs(flow_run_filter=late):
+        for each in left:
+            await client.delete_flow_run(each.id)
     world.add(1)
     ran = await world.run()
     await world.deploy()

@@ -12,7 +12,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,8 +29,8 @@ from deployments.stack.settings import (
     child_environment,
     prefect_environment,
 )
+from tests.commands import COMMAND, app_connect
 
-COMMAND = [sys.executable, "-c", "from deployments.cli import main; main()"]
 SECRET = "cAnArY-api-auth-9f=7"
 LOGIN = f"clerk:{SECRET}"
 FORMS = tuple(
@@ -55,14 +54,7 @@ class Running:
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Another command in another terminal: it is not told the log-in."""
         known = {k: v for k, v in self.environment.items() if k != "APP_CONNECT_API_AUTH"}
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            env=known,
-            capture_output=True,
-            text=True,
-            timeout=360,
-            check=False,
-        )
+        return app_connect(*arguments, env=known, own_process=True)
 
 
 @pytest.fixture(scope="module")
