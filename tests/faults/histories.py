@@ -401,15 +401,19 @@ def _many(databases: list[str], first: int, seeds: int) -> list[tuple[int, str]]
         todo.put(None)
         worker.start()
     violations: list[tuple[int, str]] = []
-    for n in range(seeds):
-        seed, words = done.get(timeout=900)
-        if words:
-            violations.append((seed, words))
-            print(f"seed {seed}: {words}", file=sys.stderr, flush=True)
-        if (n + 1) % 50 == 0:
-            print(f"{n + 1} of {seeds}", file=sys.stderr, flush=True)
-    for worker in workers:
-        worker.join(10)
+    try:
+        for n in range(seeds):
+            seed, words = done.get(timeout=900)
+            if words:
+                violations.append((seed, words))
+                print(f"seed {seed}: {words}", file=sys.stderr, flush=True)
+            if (n + 1) % 50 == 0:
+                print(f"{n + 1} of {seeds}", file=sys.stderr, flush=True)
+        for worker in workers:
+            worker.join(10)
+    finally:  # Ctrl-C, or a worker that hangs: nobody stays behind
+        for worker in workers:
+            worker.terminate()
     return violations
 
 

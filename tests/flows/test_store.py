@@ -24,7 +24,7 @@ from flows.engine import history
 from flows.engine.lease import lease
 from flows.engine.ledger import Intent, Ledger
 from flows.engine.model import Mode, Trigger
-from flows.engine.store import Store, migrate
+from flows.engine.store import Store, database, migrate
 
 LEDGER = Ledger("shop", "customer")
 
@@ -152,6 +152,22 @@ async def test_who_waits_for_a_dead_run_goes_on_when_a_worker_buries_it(fresh: S
             assert buried == [dead]
             assert held.fence == 3  # 1 the dead one, 2 the burial
         await burial
+
+
+async def test_who_is_frozen_in_a_transaction_holds_nobody_up(
+    fresh: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its locks would last until somebody wakes or kills it; its lease lapses meanwhile."""
+    monkeypatch.setattr(database, "IDLE_TRANSACTION_SECONDS", 1)
+    frozen, next_one = uuid4(), uuid4()
+    opened(fresh, frozen)
+    fresh.close()  # the limit holds for connections from now on
+    with pytest.raises(FaultError) as woken, fresh.begin() as db:
+        db.execute(text("UPDATE connection SET fence = fence + 1 WHERE name = 'shop'"))
+        async with lease(fresh, "shop", next_one) as held:
+            assert held.fence == 1  # and what the frozen one had not committed never was
+        db.execute(text("SELECT 1"))
+    assert woken.value.code == "AC-701"
 
 
 async def test_a_name_belongs_to_one_connector(fresh: Store) -> None:

@@ -35,6 +35,11 @@ LOCK_SECONDS = 90
 MIGRATION_LOCK_SECONDS = 600
 """The same for a migration, which needs the tables for itself and may wait for a run's end."""
 
+IDLE_TRANSACTION_SECONDS = 30
+"""How long a transaction may do nothing, shorter than `LOCK_SECONDS`: that of a process that was
+frozen (or whose machine is gone) is ended by the server, and nobody waits for its locks for ever.
+Ours take milliseconds; the one that has to wait, `flows.engine.token_lock`, says so itself."""
+
 OUTAGE_SECONDS = 20.0
 """How long a database that is being restarted, or is crowded, is waited for, once an outage."""
 
@@ -106,6 +111,8 @@ class _Door:
 def _limit_waits(connection: Any, _record: ConnectionPoolEntry) -> None:
     # Not as a start-up option: connection poolers refuse those.
     connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+    idle = f"SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_SECONDS}s'"
+    connection.execute(idle)
     connection.commit()
 
 
