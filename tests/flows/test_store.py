@@ -162,11 +162,13 @@ async def test_who_is_frozen_in_a_transaction_holds_nobody_up(
     frozen, next_one = uuid4(), uuid4()
     opened(fresh, frozen)
     fresh.close()  # the limit holds for connections from now on
-    with pytest.raises(FaultError) as woken, fresh.begin() as db:
-        db.execute(text("UPDATE connection SET fence = fence + 1 WHERE name = 'shop'"))
-        async with lease(fresh, "shop", next_one) as held:
-            assert held.fence == 1  # and what the frozen one had not committed never was
-        db.execute(text("SELECT 1"))
+    transaction = fresh.begin()
+    db = transaction.__enter__()
+    db.execute(text("UPDATE connection SET fence = fence + 1 WHERE name = 'shop'"))
+    async with lease(fresh, "shop", next_one) as held:
+        assert held.fence == 1  # and what the frozen one had not committed never was
+    with pytest.raises(FaultError) as woken:
+        transaction.__exit__(None, None, None)
     assert woken.value.code == "AC-701"
 
 

@@ -71,7 +71,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         }
     )
     process = subprocess.Popen(
-        [*COMMAND, "up"],
+        [*COMMAND, "up", "--no-run"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -94,11 +94,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         process.wait(timeout=240)
 
 
-def test_the_first_run_worked(running: Running) -> None:
-    """Server, command line and worker know the log-in, or no run could have ended."""
-    assert any("一部エラー" in line for line in running.lines), "".join(running.lines)
-
-
 def test_nobody_gets_in_without_it(running: Running) -> None:
     body = {"limit": 1}
     with httpx.Client(base_url=running.api, trust_env=False) as client:
@@ -113,12 +108,13 @@ def test_nobody_gets_in_without_it(running: Running) -> None:
 
 
 def test_a_command_in_another_terminal_gets_in(running: Running) -> None:
-    done = running.call("history", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)[0]["result"] == "一部エラー"
+    """Server, command line and worker know the log-in, or no run could end."""
     done = running.call("run", "sample", "--json")
     assert done.returncode == 3, done.stderr
     assert SECRET not in done.stdout + done.stderr
+    done = running.call("history", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["result"] == "一部エラー"
 
 
 def test_it_is_in_no_argument_of_any_process(running: Running) -> None:
