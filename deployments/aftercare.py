@@ -30,6 +30,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Cancelled, Completed, Crashed, Failed, Scheduled
 
 from connectors.kit import AppConnectError
+from connectors.kit.error_links import with_link
 from flows.engine import history
 from flows.engine.model import Result
 from flows.engine.store import RunRow, Store
@@ -139,11 +140,12 @@ def _state_for(run: FlowRun, ended: Mapping[UUID, RunRow]) -> State[None] | None
     result = Result(row.result)
     if result is not Result.ERROR:
         return Completed(name=result, message=row.message)
+    words = with_link(row.message, str((row.error or {}).get("code", "")))
     if not crashed:
-        return Failed(name=result, message=row.message)
+        return Failed(name=result, message=words)
     # Prefect's words are about signals and exit codes; ours say what is safe and what to do.
     said = run.state.message if run.state is not None else None
-    return None if said == row.message else Crashed(message=row.message)
+    return None if said == words else Crashed(message=words)
 
 
 def _again(run: FlowRun) -> State[None] | None:

@@ -18,18 +18,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import certifi
 import psycopg
 import pytest
 from psycopg import sql
-
-
-def one_certificate() -> str:
-    """The first certificate of certifi's bundle, as PEM."""
-    text = Path(certifi.where()).read_text("utf-8")
-    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
-    return text[text.index(begin) : text.index(end) + len(end)] + "\n"
-
 
 # Before anything imports Prefect: the user's own profile is neither read nor touched, nothing is
 # reported to anybody, and a test that forgot ``prefect_server`` fails instead of starting one.
@@ -41,13 +32,8 @@ for _name in [name for name in os.environ if name.startswith(("PREFECT_", "APP_C
 # compile every module again, which costs more than what it is started for.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-# Prefect's client reads every public certificate again for each of the thousands of clients that
-# the tests make; its API is plain HTTP here. What is not ours to measure is not ours to pay.
-_CERTIFICATE = _HOME / "one.pem"
-_CERTIFICATE.write_text(one_certificate(), "ascii")
 os.environ.update(
     DO_NOT_TRACK="1",
-    PREFECT_API_SSL_CERT_FILE=str(_CERTIFICATE),
     PREFECT_HOME=str(_HOME / "prefect"),
     PREFECT_PROFILES_PATH=str(_HOME / "prefect" / "profiles.toml"),
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE="false",
@@ -181,14 +167,13 @@ def prefect_server(postgres: TestPostgres, session_dir: Path) -> Iterator[Prefec
 
         # The environment and not `temporary_settings`: Prefect's own threads start without our
         # context variables, and would look for another server.
-        trusted = {"PREFECT_API_SSL_CERT_FILE": str(_CERTIFICATE)}
         for name, value in stack.environment.items():
             patch.setenv(name, value)
         refresh_global_settings_context()
         yield PrefectServer(
             url=stack.urls.prefect,
             api=stack.urls.prefect_api,
-            env={**stack.environment, **python_path(), **trusted},
+            env={**stack.environment, **python_path()},
             store=stack.urls.store,
             work_pool=WORK_POOL,
         )

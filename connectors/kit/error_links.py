@@ -30,3 +30,12 @@ def error_link(code: str) -> str | None:
     if not base or code not in catalogue():
         return None
     return f"{base}/{ERRORS_PAGE}#{anchor(code)}"
+
+
+def with_link(message: str, code: str) -> str:
+    """What Prefect shows of a failed run: ``message``, and where to read on when pages are served.
+
+    The history keeps the message alone: it is read in a terminal, too.
+    """
+    link = error_link(code)
+    return f"{message} 詳しくは {link}" if link else message

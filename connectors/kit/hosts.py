@@ -260,7 +260,8 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
     ) -> None:
         self._origin = origin
         proxy = None if origin.loopback else os.environ.get(PROXY_VARIABLE) or None
-        super().__init__(verify=_trust(verify), trust_env=False, proxy=proxy)
+        trust = public_trust() if verify is True else verify
+        super().__init__(verify=trust, trust_env=False, proxy=proxy)
         if proxy is None:
             # httpx has no argument for it. A test fails when this stops having an effect.
             self._pool._network_backend = PinnedBackend(loopback=origin.loopback, resolver=resolver)
@@ -299,9 +300,12 @@ def trust_own(context: ssl.SSLContext) -> ssl.SSLContext:
     return context
 
 
-def _trust(verify: ssl.SSLContext | bool) -> ssl.SSLContext | bool:
-    if verify is not True:
-        return verify
+def public_trust() -> ssl.SSLContext:
+    """The certificates that clients trust, public ones and those of `CA_VARIABLE`.
+
+    Raises:
+        OSError: there is no such file, or no certificate in it.
+    """
     extra = os.environ.get(CA_VARIABLE, "")
     changed = 0
     if extra:

@@ -6,6 +6,7 @@ no connection open, because neither survives a fork.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -13,6 +14,8 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Iterator
+
+from connectors.kit.hosts import public_trust
 
 PACKAGES = ("flows", "flows.operations")
 """Packages whose modules are flows. ``flows.engine`` comes with them."""
@@ -38,6 +41,9 @@ def load() -> None:
         except Exception:  # noqa: BLE001 - one broken flow must not stop all the others
             print(f"preload of {name} failed", file=sys.stderr)
             traceback.print_exc()
+    # Read once for all runs: some 20 ms for OpenSSL.
+    with contextlib.suppress(OSError):  # a run says what is wrong with a file of one's own
+        public_trust()
     # What was imported stays: the children's collector need not look at it (nor copy its pages).
     gc.collect()
     gc.freeze()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import certifi
 from cryptography.fernet import Fernet
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -153,6 +154,7 @@ def prepare_state(settings: StackSettings) -> None:
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.logs_dir.mkdir(exist_ok=True, mode=0o700)
     (settings.state_dir / "prefect").mkdir(exist_ok=True, mode=0o700)
+    _one_certificate(settings).write_text(one_certificate(), "ascii")
     if not settings.key_file.exists():
         # Born with its mode, under another name: no instant in which others may read it, and
         # no half-written key after a crash.
@@ -166,6 +168,21 @@ def prepare_state(settings: StackSettings) -> None:
         draft.rename(settings.key_file)
 
 
+def _one_certificate(settings: StackSettings) -> Path:
+    return settings.state_dir / "prefect" / "one-certificate.pem"
+
+
+def one_certificate() -> str:
+    """The first certificate of certifi's bundle, as PEM.
+
+    Prefect reads all public certificates again for each of its clients, about ten in a run, also
+    when its API is plain HTTP, as that of the stack always is: a quarter of what a run costs.
+    """
+    text = Path(certifi.where()).read_text("utf-8")
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    return text[text.index(begin) : text.index(end) + len(end)] + "\n"
+
+
 def prefect_environment(settings: StackSettings, urls: StackUrls) -> dict[str, str]:
     """Every ``PREFECT_*`` variable for a client or a worker of this stack, and our own.
 
@@ -176,6 +193,7 @@ def prefect_environment(settings: StackSettings, urls: StackUrls) -> dict[str, s
     home = settings.state_dir / "prefect"
     environment = {
         "DO_NOT_TRACK": "1",
+        "PREFECT_API_SSL_CERT_FILE": str(_one_certificate(settings)),
         "PREFECT_API_URL": urls.prefect_api,
         "PREFECT_CLI_COLORS": "false",
         "PREFECT_HOME": str(home),

@@ -19,7 +19,7 @@ from prefect.states import Completed, Failed, Scheduled
 
 from blocks import Connection, OAuthBlock
 from connectors.kit import AppConnectError, SettingsError
-from connectors.kit.error_links import error_link
+from connectors.kit.error_links import with_link
 from flows.engine import extract as extracting
 from flows.engine import handover, rejects, report, services_page, staging
 from flows.engine import load as loading
@@ -206,9 +206,7 @@ async def run_connector(
         await _put_off(flow_run.id, ending.postponed, ending.message)
     if ending.error is None or ending.result is Result.SKIPPED:
         return Completed(name=ending.result, message=ending.message)
-    link = error_link(ending.error.code)
-    words = f"{ending.message} 詳しくは {link}" if link else ending.message
-    return Failed(name=ending.result, message=words)
+    return Failed(name=ending.result, message=with_link(ending.message, ending.error.code))
 
 
 async def _put_off(flow_run: UUID, later: Postponement, message: str) -> NoReturn:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -197,22 +198,27 @@ async def apis(
     """A cheap call to both ends of a connection, and what time it is there."""
     masker.add(*secrets_of(block))
     tools = Tools(masker, Vault(store))
-    found = []
     with listening() as heard:
-        for what, call in (
-            (f"奉行クラウドの API（{name}）", _ask_bugyo(block, tools)),
-            (f"{pipeline.service} の取得元の API（{name}）", _ask_partner(pipeline, block, tools)),
-        ):
-            try:
-                await call
-            except AppConnectError as error:
-                error.mask(masker.mask)
-                found.append(failed(what, error))
-            except Exception as error:  # noqa: BLE001 (one end must not hide the others)
-                found.append(failed(what, FaultError("AC-901", type(error).__name__)))
-            else:
-                found.append(Finding(what, "正常", "応答しました"))
-    return found, heard
+        found = await asyncio.gather(
+            _answer(f"奉行クラウドの API（{name}）", _ask_bugyo(block, tools), masker),
+            _answer(
+                f"{pipeline.service} の取得元の API（{name}）",
+                _ask_partner(pipeline, block, tools),
+                masker,
+            ),
+        )
+    return list(found), heard
+
+
+async def _answer(item: str, call: Awaitable[None], masker: Masker) -> Finding:
+    try:
+        await call
+    except AppConnectError as error:
+        error.mask(masker.mask)
+        return failed(item, error)
+    except Exception as error:  # noqa: BLE001 (one end must not hide the others)
+        return failed(item, FaultError("AC-901", type(error).__name__))
+    return Finding(item, "正常", "応答しました")
 
 
 async def _ask_bugyo(block: Any, tools: Tools) -> None:

@@ -21,6 +21,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymen
 from prefect.states import Cancelling, Pending, Scheduled
 
 from connectors.kit.emulator import Fault
+from connectors.kit.error_links import with_link
 from deployments.aftercare import attend, place
 from deployments.worker import AppConnectWorker
 
@@ -49,6 +50,11 @@ def whole(world: Any, many: int = MANY) -> None:
     assert len(world.customers) == many
     assert set(world.book.writes.values()) == {1}
     assert world.ledger() == {"posted": many}
+
+
+def linked(row: Any) -> str:
+    """What Prefect shows of a run that ended in our books only: their words, and the page."""
+    return with_link(row.message, row.error["code"])
 
 
 async def process_of(client: Any, run: UUID) -> int:
@@ -381,7 +387,8 @@ async def test_row_31_a_killed_run_says_in_japanese_what_to_do(
     while not (message := (await client.read_flow_run(run.id)).state.message).startswith("中断"):
         assert time.monotonic() < deadline, message
         await asyncio.sleep(0.5)
-    assert message == world.history()[0].message
+    assert message == linked(world.history()[0])
+    assert message.endswith("/errors.html#ac-602")
 
 
 # --- row 31 -------------------------------------------------------------------------------------
@@ -416,5 +423,5 @@ async def test_row_31_a_killed_worker_the_history_says_so_without_another_run(
     )
     assert sorted(each.state.type.value for each in runs) == ["COMPLETED", "FAILED"]
     (lost,) = [each for each in runs if each.state.is_failed()]
-    assert lost.state.message == row.message
+    assert lost.state.message == linked(row)
     whole(world)
