@@ -5,7 +5,6 @@ from connectors.kingoftime.client import KingOfTimeClient, employee_of, keyed, s
 from connectors.kingoftime.models import (
     CustomWorking,
     DailyWorking,
-    Division,
     Employee,
     HolidayWork,
     MonthlyWorking,
@@ -18,7 +17,6 @@ __all__ = [
     "PROFILE",
     "CustomWorking",
     "DailyWorking",
-    "Division",
     "Employee",
     "HolidayWork",
     "KingOfTimeClient",

@@ -6,96 +6,56 @@ come as numbers or as text. A code decides before a status does.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-import orjson
-
-from connectors.kingoftime._facts import (
-    CLOSED_CODES,
-    CLOSED_FOR,
-    LOGIN_CODES,
-    PERIOD,
-    THROTTLED_CODES,
-)
-from connectors.kit import (
-    Answer,
-    AppConnectError,
-    Classifier,
-    ClosedHours,
-    ErrorDetail,
-    Failure,
-    closed_until,
-    error_for,
-)
+from connectors.kingoftime._facts import CLOSED_CODE, CLOSED_FOR, PERIOD
+from connectors.kit import Answer, AppConnectError, Classifier, ClosedHours, Failure, closed_until
+from connectors.kit.error_table import WORDS, ErrorTable, Rule, Said, text
 from connectors.kit.errors import closed_error
 
 _RIGHTS = "トークンの参照権限、または許可IPアドレスの設定を確かめてください"
+# The period has to pass; asking again within seconds would only prolong it.
+_WAIT = PERIOD.total_seconds()
+
+
+def _said(body: dict[str, Any]) -> Said:
+    """The first error, in either shape."""
+    match body.get("errors"):
+        case [dict() as first, *_]:
+            pass
+        case _:
+            first = body
+    return Said(text(first.get("code")), text(first.get("message")))
+
+
+ERRORS = ErrorTable(
+    read=_said,
+    rules=(
+        Rule("AC-503", Failure.THROTTLED, said=("303",), retry_after=_WAIT),  # [3rd]
+        Rule("AC-503", Failure.THROTTLED, status=(429,), retry_after=_WAIT),
+        Rule("AC-102", said=("111",)),
+        Rule("AC-203", status=(403,), subject=_RIGHTS),
+        Rule("AC-205", status=(400,), subject=WORDS),
+    ),
+)
 
 
 def classifier(hours: Iterable[ClosedHours], clock: Callable[[], datetime]) -> Classifier:
-    """The classifier of one client.
+    """The classifier of one client: a 403 may mean that the service is closed at this hour.
 
     Args:
         hours: When the service is closed.
         clock: Aware time, where an answer does not say the server's own.
     """
 
-    def closed(answer: Answer, detail: ErrorDetail) -> AppConnectError:
+    def classify(answer: Answer) -> AppConnectError | None:
+        error = ERRORS.classify(answer)
+        if error is None or answer.status != 403 or error.detail.vendor_code != CLOSED_CODE:
+            return error
         moment = answer.date or clock()
         until = closed_until(hours, moment) or moment + CLOSED_FOR
-        return closed_error(detail, until, moment)
-
-    def classify(answer: Answer) -> AppConnectError | None:
-        said = _decoded(answer.body)
-        if answer.status < 300:
-            if isinstance(said, list | dict):
-                return None
-            page = b"maintenance" in answer.body.lower() or "メンテナンス".encode() in answer.body
-            code = "AC-502" if page else "AC-303"
-            return error_for(code, detail=answer.detail, failure=Failure.UNREADABLE)
-        vendor, message = first_error(said)
-        detail = dataclasses.replace(
-            answer.detail, vendor_code=vendor or None, vendor_message=message or None
-        )
-        if answer.status == 403 and vendor in CLOSED_CODES:
-            return closed(answer, detail)
-        return _by_status(answer.status, vendor, message, detail)
+        return closed_error(error.detail, until, moment)
 
     return classify
-
-
-def first_error(said: Any) -> tuple[str, str]:
-    """Code and message of the first error in either shape; ``""`` where there is none."""
-    if isinstance(said, dict) and isinstance(said.get("errors"), list) and said["errors"]:
-        said = said["errors"][0]
-    if not isinstance(said, dict):
-        return "", ""
-    return str(said.get("code", "")), str(said.get("message", ""))
-
-
-def _by_status(status: int, vendor: str, message: str, detail: ErrorDetail) -> AppConnectError:
-    if vendor in THROTTLED_CODES or status == 429:
-        # The period has to pass; asking again within seconds would only prolong it.
-        wait = PERIOD.total_seconds()
-        return error_for("AC-503", detail=detail, failure=Failure.THROTTLED, retry_after=wait)
-    if vendor in LOGIN_CODES or status == 401:
-        return error_for("AC-102", detail=detail, failure=Failure.REFUSED)
-    if status == 403:
-        return error_for("AC-203", _RIGHTS, detail=detail, failure=Failure.REFUSED)
-    if status == 400:
-        return error_for("AC-205", message.rstrip("。."), detail=detail, failure=Failure.REFUSED)
-    if status == 503:
-        return error_for("AC-502", detail=detail, failure=Failure.UNAVAILABLE)
-    if status >= 500:
-        return error_for("AC-301", detail=detail, failure=Failure.SERVER)
-    return error_for("AC-303", detail=detail, failure=Failure.REFUSED)
-
-
-def _decoded(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None

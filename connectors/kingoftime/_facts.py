@@ -9,26 +9,20 @@ from datetime import time, timedelta
 
 from connectors.kit import ClosedHours, Quota, RateLimit, ServiceProfile
 
-BASE_URL = "https://api.kingtime.jp"
+HOST = "api.kingtime.jp"
 ROOT = "/v1.0"
 
 CLOSED_HOURS = (ClosedHours(time(8, 30), time(10)), ClosedHours(time(17, 30), time(18, 30)))
 """The vendor's help says so to partners that link to it; clocking in stays open [3rd]."""
 
-CLOSED_CODES = frozenset({"105"})
+CLOSED_CODE = "105"
 """``errors[].code`` of the 403 that is answered in these hours [3rd]."""
 
 CLOSED_FOR = timedelta(minutes=10)
 """A 403 with this code outside of the known hours: after this long it is tried again [I]."""
 
-THROTTLED_CODES = frozenset({"303"})
-"""Flat body ``{"code": "303", "message": "Too Many Requests"}`` [3rd]."""
-
 REQUESTS, PERIOD = 500, timedelta(minutes=5)
 """Requests that one period allows [3rd], of all programs together."""
-
-LOGIN_CODES = frozenset({"111"})
-"""``Bad Authentication.``"""
 
 DAYS_PER_CALL = 62
 PAST_YEARS, FUTURE_YEARS = 3, 1
@@ -36,7 +30,7 @@ PAST_YEARS, FUTURE_YEARS = 3, 1
 PROFILE = ServiceProfile(
     name="KING OF TIME",
     limit=RateLimit(concurrency=1, quotas=(Quota(REQUESTS, PERIOD.total_seconds()),)),
-    hosts=("api.kingtime.jp",),
+    hosts=(HOST,),
     closed=CLOSED_HOURS,
 )
 """What the HTTP client needs to know about KING OF TIME."""

@@ -4,50 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
-import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from connectors.kingoftime._errors import classifier
-from connectors.kingoftime._facts import BASE_URL, DAYS_PER_CALL, PROFILE, ROOT
-from connectors.kingoftime.models import Division, Employee
+from connectors.kingoftime._facts import DAYS_PER_CALL, HOST, PROFILE, ROOT
+from connectors.kingoftime.models import Employee
 from connectors.kit import (
-    MASK,
     Answer,
     ApiClient,
-    AppConnectError,
-    Failure,
-    FaultError,
     Masker,
     ServiceClient,
     ServiceProfile,
     SettingsError,
     StaticHeaders,
+    bearer,
     utc_now,
 )
+from connectors.kit.hosts import base_url
 
 _EMPLOYEES = TypeAdapter(list[Employee])
-_DIVISIONS = TypeAdapter(list[Division])
-_TOKEN = re.compile(r"/tokens/[^/?\s\"]+")
-_T = TypeVar("_T")
-
-
-class _NoTokenInPath(logging.Filter):
-    """httpx logs every URL, and one path of this API holds the token."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        if "/tokens/" in message:
-            record.msg, record.args = _TOKEN.sub(f"/tokens/{MASK}", message), ()
-        return True
-
-
-logging.getLogger("httpx").addFilter(_NoTokenInPath())
+_WITH_EMPLOYEE = {"additionalFields": "currentDateEmployee"}
 
 
 class KingOfTimeClient(ServiceClient):
@@ -76,78 +57,40 @@ class KingOfTimeClient(ServiceClient):
         profile: ServiceProfile = PROFILE,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._token = token.strip()
-        self._service = profile.name
-        if not self._token:
+        token = token.strip()
+        if not token:
             raise SettingsError("AC-102", service=profile.name)
         masker = masker or Masker()
-        masker.add(self._token)
+        masker.add(token)
         hours = profile.closed
         if endpoint:
             profile = dataclasses.replace(profile, closed=())
         self._http = ApiClient(
             profile,
-            endpoint.rstrip("/") if endpoint else BASE_URL,
+            base_url(HOST, endpoint),
             classify=classifier(hours, clock),
-            authorizer=StaticHeaders({"authorization": f"Bearer {self._token}"}),
+            authorizer=StaticHeaders(bearer(token)),
             secrets=masker,
             verify=verify,
             clock=clock,
         )
 
-    async def available(self) -> bool:
-        """Whether the token may be used; its rights are seen only when they are needed.
+    async def employees(self) -> list[Employee]:
+        """The employees as of today, those who have left included.
 
         Raises:
             AppConnectError: as `monthly_workings`.
         """
-        try:
-            answer = await self._http.request(
-                "GET", f"{ROOT}/tokens/{self._token}/available", kind="read"
-            )
-        except AppConnectError as error:
-            # What broke on the way is not masked yet, and here the path itself is a secret.
-            error.mask(self._http.masker.mask)
-            raise
-        return self._object(answer).get("available") is True
+        answer = await self._get("employees", {"includeResigner": "true"})
+        with contextlib.suppress(ValidationError):
+            return _EMPLOYEES.validate_json(answer.body)
+        raise answer.unreadable()
 
-    async def company(self) -> Mapping[str, Any]:
-        """The company: ``code``, ``name``, ``halfDayWorkingCount`` …
-
-        Raises:
-            AppConnectError: as `monthly_workings`.
-        """
-        return self._object(await self._get("company"))
-
-    async def employees(self, day: date | None = None, *, resigned: bool = True) -> list[Employee]:
-        """The employees as of ``day`` (today when left out).
-
-        Args:
-            day: From three years ago to a year ahead.
-            resigned: Those who have left, too.
-
-        Raises:
-            AppConnectError: as `monthly_workings`.
-        """
-        params: dict[str, str] = {"includeResigner": str(resigned).lower()}
-        if day is not None:
-            params["date"] = day.isoformat()
-        return self._valid(await self._get("employees", params), _EMPLOYEES)
-
-    async def divisions(self) -> list[Division]:
-        """The 所属.
-
-        Raises:
-            AppConnectError: as `monthly_workings`.
-        """
-        return self._valid(await self._get("divisions"), _DIVISIONS)
-
-    async def monthly_workings(self, month: date, *, division: str = "") -> list[dict[str, Any]]:
+    async def monthly_workings(self, month: date) -> list[dict[str, Any]]:
         """月別勤怠 of every employee, as `MonthlyWorking` understands them.
 
         Args:
             month: Any day of the 年月. Which period that is, each record says (``startDate``).
-            division: Code of one 所属; empty = all.
 
         Returns:
             The records as they came, with ``currentDateEmployee``.
@@ -159,18 +102,14 @@ class KingOfTimeClient(ServiceClient):
                 maintenance, ``AC-503`` too many requests.
             FaultError: ``AC-301``/``AC-303``/``AC-501``.
         """
-        path = f"monthly-workings/{month:%Y-%m}"
-        return self._list(await self._get(path, _working_params(division)))
+        return _list(await self._get(f"monthly-workings/{month:%Y-%m}", _WITH_EMPLOYEE))
 
-    async def daily_workings(
-        self, start: date, end: date, *, division: str = ""
-    ) -> list[dict[str, Any]]:
+    async def daily_workings(self, start: date, end: date) -> list[dict[str, Any]]:
         """日別勤怠 of every employee on the days from ``start`` to ``end``, both included.
 
         Args:
             start: First day.
             end: Last day; at most 62 days in all (see `slices`).
-            division: Code of one 所属; empty = all.
 
         Returns:
             The records as they came, day by day, with ``currentDateEmployee``.
@@ -182,39 +121,17 @@ class KingOfTimeClient(ServiceClient):
         if not 0 <= (end - start).days < DAYS_PER_CALL:
             raise ValueError(f"1 to {DAYS_PER_CALL} days, not {start} to {end}")
         span = {"start": start.isoformat(), "end": end.isoformat()}
-        answer = await self._get("daily-workings", {**span, **_working_params(division)})
+        answer = await self._get("daily-workings", {**span, **_WITH_EMPLOYEE})
         found: list[dict[str, Any]] = []
-        for day in self._list(answer):
+        for day in _list(answer):
             workings = day.get("dailyWorkings", [])
             if not (isinstance(workings, list) and isinstance(day.get("date"), str)):
-                raise self._unreadable(answer)
+                raise answer.unreadable()
             found += [{**each, "date": day["date"]} for each in workings]
         return found
 
     async def _get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
         return await self._http.request("GET", f"{ROOT}/{path}", kind="read", params=params)
-
-    def _object(self, answer: Answer) -> dict[str, Any]:
-        said = answer.json()
-        if not isinstance(said, dict):
-            raise self._unreadable(answer)
-        return said
-
-    def _list(self, answer: Answer) -> list[dict[str, Any]]:
-        said = answer.json()
-        if not isinstance(said, list) or not all(isinstance(each, dict) for each in said):
-            raise self._unreadable(answer)
-        return said
-
-    def _valid(self, answer: Answer, adapter: TypeAdapter[_T]) -> _T:
-        with contextlib.suppress(ValidationError):
-            return adapter.validate_json(answer.body)
-        raise self._unreadable(answer)
-
-    def _unreadable(self, answer: Answer) -> FaultError:
-        return FaultError(
-            "AC-303", service=self._service, detail=answer.detail, failure=Failure.UNREADABLE
-        )
 
 
 def slices(first: date, last: date, days: int = DAYS_PER_CALL) -> Iterator[tuple[date, date]]:
@@ -223,11 +140,6 @@ def slices(first: date, last: date, days: int = DAYS_PER_CALL) -> Iterator[tuple
         end = min(last, first + timedelta(days=days - 1))
         yield first, end
         first = end + timedelta(days=1)
-
-
-def _working_params(division: str) -> dict[str, str]:
-    params = {"additionalFields": "currentDateEmployee"}
-    return {**params, "division": division} if division else params
 
 
 def employee_of(record: Mapping[str, Any], known: Mapping[str, Employee]) -> Employee | None:
@@ -244,3 +156,10 @@ def employee_of(record: Mapping[str, Any], known: Mapping[str, Employee]) -> Emp
 def keyed(employees: Sequence[Employee]) -> dict[str, Employee]:
     """Employees by their stable key."""
     return {each.key: each for each in employees if each.key}
+
+
+def _list(answer: Answer) -> list[dict[str, Any]]:
+    said = answer.json()
+    if not isinstance(said, list) or not all(isinstance(each, dict) for each in said):
+        raise answer.unreadable()
+    return said

@@ -55,14 +55,6 @@ class Employee(_Model):
         return f"{self.last_name} {self.first_name}".strip()
 
 
-class Division(_Model):
-    """A 所属; ``day_border_time`` is when its day changes, ``HH:MM``."""
-
-    code: str
-    name: str = ""
-    day_border_time: str = ""
-
-
 class HolidayObtained(Named):
     """休暇取得: days and minutes of one kind."""
 

@@ -19,8 +19,8 @@ from urllib.parse import urlencode
 
 from pydantic import TypeAdapter, ValidationError
 
-from connectors.kintone._errors import classifier, reworded
-from connectors.kintone._host import PROFILE, base_url, host_headers, host_of
+from connectors.kintone._errors import ERRORS, reworded
+from connectors.kintone._host import PROFILE, host_headers, host_of
 from connectors.kintone.models import FieldProperty, RecordPage
 from connectors.kit import (
     Answer,
@@ -36,6 +36,7 @@ from connectors.kit import (
     SettingsError,
     StaticHeaders,
 )
+from connectors.kit.hosts import base_url
 from connectors.kit.paging import ensure_increasing
 
 MAX_SIZE = 500
@@ -49,6 +50,7 @@ _NO_SUCH_HOST = tuple(
     f"[Errno {int(number)}]"
     for number in {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 )
+
 _T = TypeVar("_T")
 
 
@@ -90,7 +92,7 @@ class KintoneClient(ServiceClient):
         self._http = ApiClient(
             profile,
             base_url(self.host, endpoint),
-            classify=classifier(self.host, masker),
+            classify=ERRORS.classifier(self.host),
             authorizer=authorizer,
             headers=host_headers(self.host, endpoint),
             secrets=masker,
@@ -104,7 +106,7 @@ class KintoneClient(ServiceClient):
             AppConnectError: by the contract's errors, see `records_by_id`.
         """
         answer = await self._get("app.json", {"id": app}, app=app)
-        return str(_member(answer, "name", str))
+        return _member(answer, "name", str)
 
     async def form_fields(self, app: str) -> dict[str, FieldProperty]:
         """The fields of an app by field code, the built-in ones included.
@@ -116,7 +118,7 @@ class KintoneClient(ServiceClient):
         try:
             return _FORM.validate_python(_member(answer, "properties", dict))
         except ValidationError:
-            raise _unreadable(answer) from None
+            raise answer.unreadable() from None
 
     async def count(self, app: str, condition: str = "") -> int:
         """How many records meet ``condition``.
@@ -131,7 +133,7 @@ class KintoneClient(ServiceClient):
             "totalCount": True,
         }
         answer = await self._get_records(body, app)
-        return _number(answer, _member(answer, "totalCount", str))
+        return _number(answer, "totalCount")
 
     async def records_by_id(
         self,
@@ -258,7 +260,7 @@ class KintoneClient(ServiceClient):
             if done and not creation.cancelled() and creation.exception() is None:
                 await self._delete_cursor(_member(creation.result(), "id", str))
             raise
-        return _member(answer, "id", str), _number(answer, _member(answer, "totalCount", str))
+        return _member(answer, "id", str), _number(answer, "totalCount")
 
     async def _delete_cursor(self, cursor: str) -> None:
         # What was read is good whether or not the cursor goes: it expires by itself in 10 minutes.
@@ -329,7 +331,7 @@ class KintoneClient(ServiceClient):
         try:
             ids = [int(record["$id"]["value"]) for record in records]
         except (KeyError, TypeError, ValueError):
-            raise _unreadable(answer) from None
+            raise answer.unreadable() from None
         last = ensure_increasing(last, ids, self._service)
         return RecordPage(answer.body, records, last, answer.date)
 
@@ -341,19 +343,16 @@ def _with_ids(fields: Sequence[str]) -> list[str]:
     return [*(code for code in _ALWAYS if code not in fields), *fields]
 
 
-def _unreadable(answer: Answer) -> FaultError:
-    return FaultError("AC-303", detail=answer.detail, failure=Failure.UNREADABLE)
-
-
 def _member(answer: Answer, name: str, kind: type[_T]) -> _T:
     """A member of the answer's object, of the type that the contract gives it."""
     value = answer.json().get(name)
     if not isinstance(value, kind):
-        raise _unreadable(answer)
+        raise answer.unreadable()
     return value
 
 
-def _number(answer: Answer, text: str) -> int:
+def _number(answer: Answer, name: str) -> int:
+    text = _member(answer, name, str)
     if not text.isascii() or not text.isdigit():
-        raise _unreadable(answer)
+        raise answer.unreadable()
     return int(text)

@@ -100,7 +100,11 @@ class Answer:
         """
         with contextlib.suppress(orjson.JSONDecodeError):  # it would carry the body along
             return orjson.loads(self.body)
-        raise FaultError("AC-303", detail=self.detail, failure=Failure.UNREADABLE)
+        raise self.unreadable()
+
+    def unreadable(self) -> FaultError:
+        """The error of an answer that does not say what it must (``AC-303``)."""
+        return FaultError("AC-303", detail=self.detail, failure=Failure.UNREADABLE)
 
     @property
     def date(self) -> datetime | None:

@@ -34,6 +34,9 @@ import certifi
 import httpcore
 import httpx
 
+from connectors.kit._retry import ServiceProfile
+from connectors.kit.errors import SettingsError
+
 PROXY_VARIABLE = "APP_CONNECT_HTTPS_PROXY"
 """``http://proxy.example.co.jp:8080``: every request to a service goes through it, and it is the
 proxy that resolves names then: check 3 is its operator's."""
@@ -137,6 +140,28 @@ def tenant_host(text: str, domains: Sequence[str]) -> str:
     if not _LABEL.fullmatch(first) or (domain or domains[0]) not in domains:
         raise ValueError("not a sub-domain of the service")
     return f"{first}.{domain or domains[0]}"
+
+
+def customer_host(profile: ServiceProfile, text: str) -> str:
+    """`tenant_host` of a service whose every host is ``*.domain``.
+
+    Raises:
+        SettingsError: ``AC-201``, it cannot be a host of the service.
+    """
+    try:
+        return tenant_host(text, [host.removeprefix("*.") for host in profile.hosts])
+    except ValueError:
+        raise SettingsError("AC-201", text.strip() or "（空）", service=profile.name) from None
+
+
+def base_url(host: str, endpoint: str | None = None) -> str:
+    """Where requests for ``host`` go: there, or to another address that stands for it."""
+    return endpoint.rstrip("/") if endpoint else f"https://{host}"
+
+
+def host_header(host: str, endpoint: str | None = None) -> dict[str, str]:
+    """Tells an emulator or proxy which customer is meant; a real service knows it by its name."""
+    return {"host": host} if endpoint else {}
 
 
 def is_loopback(host: str) -> bool:

@@ -145,7 +145,7 @@ class TokenEndpoint:
                 scope=str(said.get("scope", "")),
             )
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise unreadable(answer) from None
+            raise answer.unreadable() from None
         self.masker.add(tokens.access_token, tokens.refresh_token)
         return tokens
 
@@ -165,12 +165,8 @@ class TokenEndpoint:
                     raise WaitError(
                         "AC-502", detail=error.detail, retry_after=error.retry_after
                     ) from error.__cause__
-                raise FaultError("AC-501", self.host, detail=error.detail) from error.__cause__
-
-
-def unreadable(answer: Answer) -> FaultError:
-    """An answer that does not say what it must."""
-    return FaultError("AC-303", detail=answer.detail, failure=Failure.UNREADABLE)
+                code = "AC-303" if error.failure is Failure.UNREADABLE else "AC-501"
+                raise FaultError(code, self.host, detail=error.detail) from error.__cause__
 
 
 def _text(value: Any) -> str:

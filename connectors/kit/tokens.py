@@ -7,6 +7,7 @@ anybody uses it (design 8).
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -173,3 +174,10 @@ class TokenAuthorizer:
 def bearer(token: str) -> dict[str, str]:
     """The ``Authorization`` header of a token (RFC 6750, 2.1)."""
     return {"Authorization": f"Bearer {token}"}
+
+
+def basic(client_id: str, client_secret: str, masker: Masker) -> dict[str, str]:
+    """The ``Authorization`` header of a client (RFC 7617); ``masker`` learns what is secret."""
+    pair = base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
+    masker.add(client_secret, pair)
+    return {"Authorization": f"Basic {pair}"}

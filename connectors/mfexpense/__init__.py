@@ -1,7 +1,7 @@
 """マネーフォワード クラウド経費: client, models, OAuth. The emulator is imported by itself."""
 
 from connectors.mfexpense._host import HOST, PROFILE, SERVICE
-from connectors.mfexpense.auth import GRANT_LIFE, SCOPES, OAuthClient, TokenInfo
+from connectors.mfexpense.auth import GRANT_LIFE, SCOPES, OAuthClient
 from connectors.mfexpense.client import (
     ExpenseClient,
     JournalPage,
@@ -27,7 +27,6 @@ __all__ = [
     "OAuthClient",
     "Office",
     "Side",
-    "TokenInfo",
     "Unit",
     "months_later",
     "windows",

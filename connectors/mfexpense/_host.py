@@ -17,8 +17,3 @@ PROFILE = ServiceProfile(
     hosts=(HOST,),
 )
 """What the HTTP client needs to know."""
-
-
-def base_url(endpoint: str | None) -> str:
-    """Where requests go: to the service, or to another address that stands for it."""
-    return endpoint.rstrip("/") if endpoint else f"https://{HOST}"

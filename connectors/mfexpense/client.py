@@ -16,19 +16,18 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from connectors.kit import (
-    Answer,
     ApiClient,
     AppConnectError,
     Authorizer,
-    Failure,
     FaultError,
     Masker,
     ServiceClient,
     ServiceProfile,
 )
+from connectors.kit.hosts import base_url
 from connectors.kit.paging import NoRepeat
-from connectors.mfexpense._errors import classifier
-from connectors.mfexpense._host import PROFILE, ROOT, base_url
+from connectors.mfexpense._errors import ERRORS
+from connectors.mfexpense._host import HOST, PROFILE, ROOT
 from connectors.mfexpense.facts import fact
 from connectors.mfexpense.models import Masters, Office
 
@@ -100,12 +99,11 @@ class ExpenseClient(ServiceClient):
         verify: ssl.SSLContext | bool = True,
         profile: ServiceProfile = PROFILE,
     ) -> None:
-        masker = masker or Masker()
         self._service = profile.name
         self._http = ApiClient(
             profile,
-            base_url(endpoint),
-            classify=classifier(masker),
+            base_url(HOST, endpoint),
+            classify=ERRORS.classify,
             authorizer=authorizer,
             headers={"accept-language": "ja"},
             secrets=masker,
@@ -197,7 +195,7 @@ class ExpenseClient(ServiceClient):
         try:
             return date.fromisoformat(answer.json()["recognized_at"])
         except (KeyError, TypeError, ValueError):
-            raise _unreadable(answer) from None
+            raise answer.unreadable() from None
 
     async def _list(
         self, path: str, key: str, asked: Mapping[str, str] | None = None, *, page: int = 1
@@ -214,7 +212,7 @@ class ExpenseClient(ServiceClient):
             said = answer.json()
             entries = said.get(key)
             if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-                raise _unreadable(answer)
+                raise answer.unreadable()
             # Without the links (they are not documented everywhere) an empty page is the end.
             more = bool(said["next"]) if "next" in said else bool(entries)
             if not entries:
@@ -227,7 +225,3 @@ class ExpenseClient(ServiceClient):
             if not more:
                 return
             page += 1
-
-
-def _unreadable(answer: Answer) -> FaultError:
-    return FaultError("AC-303", detail=answer.detail, failure=Failure.UNREADABLE)

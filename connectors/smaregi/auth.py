@@ -6,22 +6,13 @@ Nobody presses 許可する and there is no refresh token: a new token is asked 
 from __future__ import annotations
 
 import asyncio
-import base64
 import ssl
-from dataclasses import replace
 from urllib.parse import quote, urlsplit
 
-from connectors.kit import (
-    Answer,
-    ApiClient,
-    AppConnectError,
-    Masker,
-    Refresh,
-    TokenAuthorizer,
-)
+from connectors.kit import Masker, Refresh, TokenAuthorizer
+from connectors.kit.oauth import token_client
 from connectors.kit.token_endpoint import TokenEndpoint
-from connectors.kit.tokens import TOKEN_TIMEOUTS, Clock, Tokens, utc_now
-from connectors.smaregi._errors import classify
+from connectors.kit.tokens import Clock, Tokens, basic, utc_now
 from connectors.smaregi._facts import FACTS, Environment
 
 
@@ -49,17 +40,15 @@ class AppTokens:
         verify: ssl.SSLContext | bool = True,
         clock: Clock = utc_now,
     ) -> None:
-        self._place, self._contract = place, contract
-        pair = base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
-        masker.add(client_secret, pair)
-        self._masker, self._verify, self._clock = masker, verify, clock
+        self._masker, self._clock = masker, clock
+        named = f"契約ID {contract}"
         self._endpoint = TokenEndpoint(
-            self._open,
+            token_client(place.profile, place.id_base, named, masker, verify=verify),
             FACTS["token"]["path"].format(contract=quote(contract, safe="")),
             urlsplit(place.id_base).netloc,
             masker,
             clock,
-            headers={"Authorization": f"Basic {pair}"},
+            headers=basic(client_id, client_secret, masker),
         )
         self._tokens: Tokens | None = None
         self._turn = asyncio.Lock()
@@ -91,15 +80,3 @@ class AppTokens:
         grant = {"grant_type": "client_credentials", "scope": " ".join(FACTS["token"]["scopes"])}
         # Asking twice issues two tokens, and both are good.
         return await self._endpoint.ask(grant, kind="read")
-
-    def _open(self) -> ApiClient:
-        return ApiClient(
-            replace(self._place.profile, timeouts=TOKEN_TIMEOUTS),
-            self._place.id_base,
-            classify=self._judged,
-            secrets=self._masker,
-            verify=self._verify,
-        )
-
-    def _judged(self, answer: Answer) -> AppConnectError | None:
-        return classify(answer, f"契約ID {self._contract}")

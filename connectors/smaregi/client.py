@@ -17,7 +17,6 @@ from pydantic import BaseModel, ValidationError
 from connectors.kit import (
     Answer,
     ApiClient,
-    AppConnectError,
     Failure,
     FaultError,
     Masker,
@@ -25,7 +24,7 @@ from connectors.kit import (
 )
 from connectors.kit.paging import ensure_increasing
 from connectors.kit.tokens import Clock, utc_now
-from connectors.smaregi._errors import classify
+from connectors.smaregi._errors import ERRORS
 from connectors.smaregi._facts import FACTS, SERVICE, WINDOW_DAYS, Environment
 from connectors.smaregi.auth import AppTokens
 from connectors.smaregi.models import HEAD_FIELDS, Closing, Store, Transaction
@@ -83,7 +82,7 @@ class SmaregiClient(ServiceClient):
         self._http = ApiClient(
             place.profile,
             place.api_base,
-            classify=self._judged,
+            classify=ERRORS.classifier(self._root),
             authorizer=tokens.authorizer(),
             secrets=masker,
             verify=verify,
@@ -215,10 +214,7 @@ class SmaregiClient(ServiceClient):
         try:
             return [read(row) for row in said], answer
         except (ValidationError, TypeError):  # their words would carry what people bought
-            raise FaultError("AC-303", detail=answer.detail, failure=Failure.UNREADABLE) from None
-
-    def _judged(self, answer: Answer) -> AppConnectError | None:
-        return classify(answer, self._root)
+            raise answer.unreadable() from None
 
 
 def _wire(moment: date) -> str:

@@ -17,19 +17,17 @@ import httpx
 from connectors.kit import (
     Answer,
     ApiClient,
-    Failure,
-    FaultError,
     Masker,
     Quota,
     RateLimit,
     ServiceClient,
     ServiceProfile,
-    SettingsError,
     StaticHeaders,
     Timer,
+    bearer,
 )
-from connectors.kit.hosts import tenant_host
-from connectors.smarthr._errors import classifier
+from connectors.kit.hosts import base_url, customer_host, host_header
+from connectors.smarthr._errors import ERRORS
 from connectors.smarthr.models import CrewPage
 
 PAGE_SIZE = 100
@@ -37,9 +35,6 @@ PAGE_SIZE = 100
 
 SORT = "-updated_at,emp_code"
 """Newest change first; emp_code puts crews that one import changed in the same second in order."""
-
-_DOMAINS = ("smarthr.jp", "daruma.space")
-"""Of customers, and of the sandbox."""
 
 PROFILE = ServiceProfile(
     name="SmartHR",
@@ -50,7 +45,7 @@ PROFILE = ServiceProfile(
         # Which family counts which limit is not said [?]: whichever is full is waited for.
         headers=("x-rate-limit-", "x-intensive-rate-limit-"),
     ),
-    hosts=tuple(f"*.{domain}" for domain in _DOMAINS),
+    hosts=("*.smarthr.jp", "*.daruma.space"),  # of customers, and of the sandbox
 )
 """What the HTTP client needs to know about SmartHR."""
 
@@ -74,10 +69,7 @@ def host_of(subdomain: str) -> str:
     Raises:
         SettingsError: ``AC-201``, it cannot be a SmartHR host.
     """
-    try:
-        return tenant_host(subdomain, _DOMAINS)
-    except ValueError:
-        raise SettingsError("AC-201", subdomain.strip() or "（空）", service=PROFILE.name) from None
+    return customer_host(PROFILE, subdomain)
 
 
 class SmartHRClient(ServiceClient):
@@ -108,15 +100,14 @@ class SmartHRClient(ServiceClient):
         timer: Timer = Timer(),  # noqa: B008 (frozen)
     ) -> None:
         self.host = host_of(subdomain)
-        self._service = profile.name
         masker = masker or Masker()
         masker.add(token)
         self._http = ApiClient(
             profile,
-            endpoint.rstrip("/") if endpoint else f"https://{self.host}",
-            classify=classifier(self.host, masker),
-            authorizer=StaticHeaders({"authorization": f"Bearer {token}"}),
-            headers={"host": self.host} if endpoint else None,
+            base_url(self.host, endpoint),
+            classify=ERRORS.classifier(self.host),
+            authorizer=StaticHeaders(bearer(token)),
+            headers=host_header(self.host, endpoint),
             secrets=masker,
             verify=verify,
             timer=timer,
@@ -172,4 +163,4 @@ class SmartHRClient(ServiceClient):
             links = httpx.Response(200, headers={"link": answer.headers.get("link", "")}).links
             if all(isinstance(c, dict) and c.get("id") and c.get("updated_at") for c in crews):
                 return CrewPage(answer.body, crews, total, "next" not in links, answer.date)
-        raise FaultError("AC-303", detail=answer.detail, failure=Failure.UNREADABLE)
+        raise answer.unreadable()

@@ -260,7 +260,7 @@ async def test_passing_faults_are_survived(emulator, client):
     ("fault", "code", "failed"),
     [
         (Fault(kind="maintenance", times=None), "AC-502", Failure.UNAVAILABLE),
-        (Fault(kind="maintenance_200", times=None), "AC-502", Failure.UNREADABLE),
+        (Fault(kind="maintenance_200", times=None), "AC-502", Failure.UNAVAILABLE),
         (
             Fault(kind="status", status=503, body="503: Service Unavailable", times=None),
             "AC-502",

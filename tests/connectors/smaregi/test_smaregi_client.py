@@ -81,7 +81,7 @@ async def test_rights_that_are_missing_and_limits_that_are_met(
     async with client() as smaregi:
         with pytest.raises(AppConnectError) as unread:
             await smaregi.stores()
-    assert unread.value.code == "AC-303"
+    assert unread.value.code == "AC-502"
 
 
 def test_which_hosts_a_block_means() -> None:

@@ -134,7 +134,7 @@ async def test_who_may_not_come_in_learns_why(client, token, subdomain, code, wo
         ),
         ({"kind": "status", "status": 403, "body": IP}, "AC-203", 1),
         ({"kind": "status", "status": 422, "body": BAD}, "AC-205", 1),
-        ({"kind": "status", "status": 404, "body": GONE}, "AC-303", 1),
+        ({"kind": "status", "status": 404, "body": GONE}, "AC-301", 1),
         ({"kind": "drop_after"}, "AC-301", 5),
     ],
 )
