@@ -25,8 +25,10 @@ from flows.engine import ModeName, Pipeline, Reject, Row, Tools, run_connector, 
 from flows.engine.clock import business_date, now
 from flows.engine.codes import CodeBook, CodeKind, CodeReader, CodeUse
 from flows.parts.bugyo_codes import code_operations
+from flows.parts.fields import credentials_field, digits_field
 from flows.parts.kingoftime import KingOfTimeSource, add_months, open_kingoftime
 from flows.parts.reception_file import DeliverySettings, open_people_sink
+from flows.parts.values import violating
 
 CODES = CodeUse(CodeKind.EMPLOYEE, "従業員コード")
 _ROUNDING = {"四捨五入": ROUND_HALF_UP, "切り捨て": ROUND_DOWN, "切り上げ": ROUND_UP}
@@ -98,15 +100,11 @@ class AttendanceSettings(DeliverySettings):
         description="KING OF TIME に値がない項目を、空欄で送るか 0 で送るかです。",
         json_schema_extra=NEEDED,
     )
-    code_width: int | None = Field(
-        default=None,
-        title="社員番号の桁数",
-        description=(
-            "数字だけの従業員コードを、この桁数まで左に0を付けて社員番号にします。"
-            "空欄ならそのままです。番号が違うときはコード変換表（社員番号）を使います。"
-        ),
-        ge=1,
-        le=10,
+    code_width: int | None = digits_field(
+        "社員番号の桁数",
+        "数字だけの従業員コードを、この桁数まで左に0を付けて社員番号にします。"
+        "空欄ならそのままです。番号が違うときはコード変換表（社員番号）を使います。",
+        10,
     )
     work_days: str = _item(
         "出勤日数", "出勤日数", "KING OF TIME の項目です。足すときは + でつなぎます。"
@@ -182,10 +180,7 @@ class AttendanceFromKingOfTimeConnection(Connection):
     _description = "KING OF TIME の勤怠を、奉行クラウドの勤怠に連携する接続です。"
     _manual = "kingoftime"
 
-    kingoftime: KingOfTimeCredentials = Field(
-        title="KING OF TIME（勤怠）",
-        description="「接続情報・設定」で先に作成した、KING OF TIME の接続情報を選びます。",
-    )
+    kingoftime: KingOfTimeCredentials = credentials_field("KING OF TIME（勤怠）", "KING OF TIME の")
     settings: AttendanceSettings = Field(
         title="設定", description="連携する勤怠と、項目の対応です。"
     )
@@ -236,9 +231,7 @@ class AttendanceTransform:
         if (reject := codes.reject(source_key, label)) is not None:
             return reject
         if violations := self._validate(values):
-            first = violations[0]
-            reason = "。".join(v.message for v in violations) + "。"
-            return Reject(source_key, first.code, first.label, label, reason)
+            return violating(source_key, label, violations)
         return Row(source_key, self._registry.key_of(values), values)
 
     def _working(self, record: Mapping[str, Any]) -> MonthlyWorking | DailyWorking:
@@ -316,8 +309,6 @@ PIPELINE = Pipeline(
         connection, tools, connection.settings.resource
     ),
     transformer=lambda connection, book: AttendanceTransform(connection.settings, book),
-    references={},
-    overlap_seconds=lambda _: 0.0,
     operations=(*master_operations("attendance"), *code_operations((CODES.kind,))),
     codes=(CODES,),
 )

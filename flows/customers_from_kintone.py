@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from prefect import State, flow
 from pydantic import Field
 
-from blocks import NEEDED, Connection, FormModel, KintoneCredentials
+from blocks import Connection, FormModel, KintoneCredentials
 from connectors.bugyo import Customer, customer_validator
 from connectors.bugyo.registry import resource
 from connectors.kit.text import (
@@ -24,15 +24,26 @@ from connectors.kit.text import (
     kana_full,
     normalise_code,
     to_cp932_twins,
-    transliterate_cp932,
 )
 from flows.engine import ModeName, Pipeline, Reject, Row, Tools, run_connector, run_name
-from flows.parts.fields import overlap_field, unencodable_field
-from flows.parts.kintone import KintoneSource, kintone_source, open_kintone, text_of
+from flows.parts.fields import (
+    credentials_field,
+    digits_field,
+    overlap_field,
+    overlap_seconds,
+    unencodable_field,
+)
+from flows.parts.kintone import (
+    KintoneSource,
+    app_field,
+    condition_field,
+    kintone_source,
+    needed_field,
+    open_kintone,
+    text_of,
+)
 from flows.parts.masters import open_masters
-
-FieldCode = Field(pattern=r"^[^\s\"'()=!<>,\\]*$")
-
+from flows.parts.values import BadValueError, encodable, violating
 
 _ITEMS = (
     *("code", "name", "short_name", "kana", "postal_code", "address1", "address2", "phone"),
@@ -40,79 +51,45 @@ _ITEMS = (
 )
 
 
+def _item(default: str, title: str, words: str = "") -> Any:
+    """A field of the settings: which field of the app an item comes from."""
+    return Field(
+        default=default, title=f"{title} ←", description=f"{words}空欄にすると連携しません。"
+    )
+
+
+def _unproven_item(title: str) -> Any:
+    """An item whose 項目記号 nobody has seen; it is not moved unless somebody asks for it."""
+    return Field(
+        default="",
+        title=f"{title} ←",
+        description="空欄にすると連携しません。項目記号が仮のため、確認してから使ってください。",
+    )
+
+
 class CustomerSettings(FormModel):
     """設定: which app, which records, which field goes to which item."""
 
-    app: str = Field(
-        title="アプリID",
-        description="顧客アプリを開いたときのURL（/k/ここ/）の数字です。",
-        pattern=r"^[1-9][0-9]*$",
-        examples=["1"],
+    app: str = app_field("顧客アプリ", "1")
+    condition: str = condition_field('取引状態 in ("取引中")')
+    code: str = needed_field("得意先コード")
+    name: str = needed_field("得意先名")
+    short_name: str = _item("略称", "得意先略称")
+    billing_code: str = _item(
+        "請求先コード", "請求先コード", "値が空のレコードは、得意先自身を請求先にします。"
     )
-    condition: str = Field(
-        default="",
-        title="絞り込み条件",
-        description="連携するレコードの条件（kintone のクエリ）です。空欄ならすべて連携します。",
-        examples=['取引状態 in ("取引中")'],
-    )
-    code: str = Field(
-        default="得意先コード",
-        title="得意先コード ←",
-        description="得意先コードが入っているフィールドのフィールドコードです。",
-        min_length=1,
-        json_schema_extra=NEEDED,
-    )
-    name: str = Field(
-        default="得意先名",
-        title="得意先名 ←",
-        description="得意先名が入っているフィールドのフィールドコードです。",
-        min_length=1,
-        json_schema_extra=NEEDED,
-    )
-    short_name: str = Field(
-        default="略称",
-        title="得意先略称 ←",
-        description="空欄にすると連携しません。",
-    )
-    billing_code: str = Field(
-        default="請求先コード",
-        title="請求先コード ←",
-        description="値が空のレコードは、得意先自身を請求先にします。空欄にすると連携しません。",
-    )
-    memo1: str = Field(default="備考", title="メモ1 ←", description="空欄にすると連携しません。")
-    memo2: str = Field(default="", title="メモ2 ←", description="空欄にすると連携しません。")
-    memo3: str = Field(default="", title="メモ3 ←", description="空欄にすると連携しません。")
-    kana: str = Field(
-        default="",
-        title="フリガナ ←",
-        description="空欄にすると連携しません。項目記号が仮のため、確認してから使ってください。",
-    )
-    postal_code: str = Field(
-        default="",
-        title="郵便番号 ←",
-        description="空欄にすると連携しません。項目記号が仮のため、確認してから使ってください。",
-    )
-    address1: str = Field(
-        default="",
-        title="住所1 ←",
-        description="空欄にすると連携しません。項目記号が仮のため、確認してから使ってください。",
-    )
-    address2: str = Field(
-        default="",
-        title="住所2 ←",
-        description="空欄にすると連携しません。項目記号が仮のため、確認してから使ってください。",
-    )
-    phone: str = Field(
-        default="",
-        title="電話番号 ←",
-        description="空欄にすると連携しません。項目記号が仮のため、確認してから使ってください。",
-    )
-    code_width: int | None = Field(
-        default=None,
-        title="コードの桁数",
-        description="数字だけのコードを、この桁数まで左に0を付けてそろえます。空欄ならそのままです。",
-        ge=1,
-        le=13,
+    memo1: str = _item("備考", "メモ1")
+    memo2: str = _item("", "メモ2")
+    memo3: str = _item("", "メモ3")
+    kana: str = _unproven_item("フリガナ")
+    postal_code: str = _unproven_item("郵便番号")
+    address1: str = _unproven_item("住所1")
+    address2: str = _unproven_item("住所2")
+    phone: str = _unproven_item("電話番号")
+    code_width: int | None = digits_field(
+        "コードの桁数",
+        "数字だけのコードを、この桁数まで左に0を付けてそろえます。空欄ならそのままです。",
+        13,
     )
     unencodable: Literal["エラーにする", "置き換える"] = unencodable_field()
     overlap_minutes: int = overlap_field(1)
@@ -139,10 +116,7 @@ class CustomersFromKintoneConnection(Connection):
     _description = "kintone の顧客アプリを、商奉行クラウドの得意先に連携する接続です。"
     _manual = "kintone"
 
-    kintone: KintoneCredentials = Field(
-        title="kintone",
-        description="「接続情報・設定」で先に作成した、kintone の接続情報を選びます。",
-    )
+    kintone: KintoneCredentials = credentials_field("kintone", "kintone の")
     settings: CustomerSettings = Field(
         title="設定", description="連携するアプリと、項目の対応です。"
     )
@@ -183,38 +157,17 @@ class CustomerTransform:
             return Reject(source_key, "AC-808", label=f"レコード {source_key}")
         if values.get("billing_code") == "":
             values["billing_code"] = code
-        if not clean and (problem := self._unencodable(source_key, values)) is not None:
-            return problem
-        violations = self._validate(cast("Customer", values))
-        if violations:
-            first = violations[0]
-            return Reject(
-                source_key,
-                first.code,
-                item=first.label,
-                label=_label(source_key, values),
-                reason="。".join(v.message for v in violations) + "。",
-            )
+        try:
+            if not clean and cp932_problems("".join(values.values())):
+                values = {
+                    name: encodable(self._labels[name], value, replace=self._replace)
+                    for name, value in values.items()
+                }
+        except BadValueError as bad:
+            return bad.reject(source_key, _label(source_key, values))
+        if violations := self._validate(cast("Customer", values)):
+            return violating(source_key, _label(source_key, values), violations)
         return Row(source_key, code, values)
-
-    def _unencodable(self, source_key: str, values: dict[str, str]) -> Reject | None:
-        if not cp932_problems("".join(values.values())):
-            return None
-        for name, value in values.items():
-            found = cp932_problems(value)
-            if found and not self._replace:
-                item = self._labels[name]
-                listed = "、".join(f"{c}（U+{ord(c):04X}）" for c in found)
-                return Reject(
-                    source_key,
-                    "AC-803",
-                    item=item,
-                    label=_label(source_key, values),
-                    reason=f"{item}に使えない文字があります: {listed}。",
-                )
-            if found:
-                values[name] = transliterate_cp932(value)
-        return None
 
 
 def _label(source_key: str, values: Mapping[str, str]) -> str:
@@ -245,7 +198,7 @@ PIPELINE = Pipeline(
     open_sink=lambda connection, tools: open_masters(connection.bugyo, tools, "customer"),
     transformer=lambda connection, _: CustomerTransform(connection.settings),
     references={"billing_code": "請求先コード"},
-    overlap_seconds=lambda connection: connection.settings.overlap_minutes * 60.0,
+    overlap_seconds=overlap_seconds,
 )
 
 

@@ -20,10 +20,16 @@ from connectors.kit import Timer
 from connectors.kit.text import katakana, normalise_code
 from flows.engine import ModeName, Pipeline, Reject, Row, Tools, run_connector, run_name
 from flows.engine.codes import EMPTY_BOOK, CodeBook, CodeKind, CodeReader, CodeUse
-from flows.parts.fields import overlap_field, unencodable_field
+from flows.parts.fields import (
+    credentials_field,
+    digits_field,
+    overlap_field,
+    overlap_seconds,
+    unencodable_field,
+)
 from flows.parts.reception_file import DeliverySettings, open_people_sink
 from flows.parts.smarthr import SmartHRSource, open_smarthr
-from flows.parts.values import BadValueError, writable
+from flows.parts.values import BadValueError, violating, writable
 
 DEPARTMENT = "部署"
 """What a department's code is called in コード変換表."""
@@ -43,15 +49,22 @@ _ADDRESS = {
 _PERSONAL = ("gender", "birth_date", *_ADDRESS, "phone", "email")
 
 
+def _personal(what: str) -> Any:
+    """A field of the settings: personal data that is moved only when somebody wants it."""
+    return Field(
+        default=False,
+        title=f"{what}を連携する",
+        description="オフなら SmartHR から取得もしません。",
+    )
+
+
 class EmployeeSettings(DeliverySettings):
     """設定: which crews, which of their data, and how numbers are written."""
 
-    code_width: int | None = Field(
-        default=None,
-        title="社員番号の桁数",
-        description="数字だけの社員番号を、この桁数まで左に0を付けてそろえます。空欄ならそのままです。",
-        ge=1,
-        le=10,
+    code_width: int | None = digits_field(
+        "社員番号の桁数",
+        "数字だけの社員番号を、この桁数まで左に0を付けてそろえます。空欄ならそのままです。",
+        10,
     )
     business_name: bool = Field(
         default=False,
@@ -70,29 +83,15 @@ class EmployeeSettings(DeliverySettings):
         description="SmartHR の雇用形態の、名前とコードのどちらを連携するかです。",
         json_schema_extra=NEEDED,
     )
-    gender: bool = Field(
-        default=False, title="性別を連携する", description="オフなら SmartHR から取得もしません。"
-    )
-    birth_date: bool = Field(
-        default=False,
-        title="生年月日を連携する",
-        description="オフなら SmartHR から取得もしません。",
-    )
+    gender: bool = _personal("性別")
+    birth_date: bool = _personal("生年月日")
     address: bool = Field(
         default=False,
         title="住所を連携する",
         description="郵便番号・都道府県・市区町村・番地・建物です。オフなら取得もしません。",
     )
-    phone: bool = Field(
-        default=False,
-        title="電話番号を連携する",
-        description="オフなら SmartHR から取得もしません。",
-    )
-    email: bool = Field(
-        default=False,
-        title="メールアドレスを連携する",
-        description="オフなら SmartHR から取得もしません。",
-    )
+    phone: bool = _personal("電話番号")
+    email: bool = _personal("メールアドレス")
     retired_since: date | None = Field(
         default=None,
         title="この日より前の退職者を除く",
@@ -147,10 +146,7 @@ class EmployeesFromSmartHRConnection(Connection):
     _description = "SmartHR の従業員を、奉行クラウドの社員に連携する接続です。"
     _manual = "smarthr"
 
-    smarthr: SmartHRCredentials = Field(
-        title="SmartHR の接続情報",
-        description="「接続情報・設定」で先に作成した、SmartHR の接続情報を選びます。",
-    )
+    smarthr: SmartHRCredentials = credentials_field("SmartHR の接続情報", "SmartHR の")
     settings: EmployeeSettings = Field(
         title="設定", description="連携する項目と、社員番号の書き方です。"
     )
@@ -189,14 +185,12 @@ class EmployeeTransform:
         try:
             values = self._values(record, codes) | {"code": code}
         except BadValueError as bad:
-            return Reject(source_key, bad.code, bad.item, label, f"{bad.message}。")
+            return bad.reject(source_key, label)
         if (reject := codes.reject(source_key, label)) is not None:
             return reject
         row = {name: values[name] for name in self.fields}
-        violations = self._validate(row)
-        if violations:
-            reason = "。".join(v.message for v in violations) + "。"
-            return Reject(source_key, violations[0].code, violations[0].label, label, reason)
+        if violations := self._validate(row):
+            return violating(source_key, label, violations)
         return Row(source_key, code, row)
 
     def _values(self, record: Mapping[str, Any], codes: CodeReader) -> dict[str, str]:
@@ -279,8 +273,7 @@ PIPELINE = Pipeline(
     open_source=_source,
     open_sink=lambda connection, tools: open_people_sink(connection, tools, "employee"),
     transformer=lambda connection, book: EmployeeTransform(connection.settings, book),
-    references={},
-    overlap_seconds=lambda connection: connection.settings.overlap_minutes * 60.0,
+    overlap_seconds=overlap_seconds,
     hidden=frozenset(_PERSONAL),
     operations=master_operations("employee"),
     codes=(CodeUse(CodeKind.DEPARTMENT, DEPARTMENT),),

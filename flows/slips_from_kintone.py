@@ -16,13 +16,27 @@ from pydantic import Field
 
 from blocks import NEEDED, Connection, KintoneCredentials
 from connectors.bugyo.journal import JournalLine, JournalSide, JournalSlip
-from flows.engine import ModeName, Pipeline, Tools, run_connector, run_name
+from flows.engine import ModeName, Tools, run_connector, run_name
 from flows.engine.codes import CodeReader
-from flows.engine.model import Changed
-from flows.parts.fields import overlap_field
-from flows.parts.journal import HIDDEN, OPERATIONS, open_journal
-from flows.parts.kintone import KintoneSource, kintone_source, open_kintone, text_of
-from flows.parts.slips import BadValueError, SlipSettings, SlipTransform, amount, code, day
+from flows.parts.fields import credentials_field, overlap_field, overlap_seconds
+from flows.parts.kintone import (
+    KintoneSource,
+    app_field,
+    condition_field,
+    kintone_source,
+    needed_field,
+    open_kintone,
+    text_of,
+)
+from flows.parts.slips import (
+    BadValueError,
+    SlipSettings,
+    SlipTransform,
+    amount,
+    code,
+    day,
+    slip_pipeline,
+)
 
 _SIDES = {"debit": "借方", "credit": "貸方"}
 _CODES = {
@@ -42,25 +56,9 @@ class KintoneSlipSettings(SlipSettings):
     補助科目, 部門, 税区分, 税率, 取引先, 金額, 消費税額; and 摘要.
     """
 
-    app: str = Field(
-        title="アプリID",
-        description="伝票アプリを開いたときのURL（/k/ここ/）の数字です。",
-        pattern=r"^[1-9][0-9]*$",
-        examples=["2"],
-    )
-    condition: str = Field(
-        default="",
-        title="絞り込み条件",
-        description="連携するレコードの条件（kintone のクエリ）です。空欄ならすべて連携します。",
-        examples=['ステータス = "承認済み"'],
-    )
-    day: str = Field(
-        default="伝票日付",
-        title="伝票日付 ←",
-        description="伝票日付が入っているフィールドのフィールドコードです。",
-        min_length=1,
-        json_schema_extra=NEEDED,
-    )
+    app: str = app_field("伝票アプリ", "2")
+    condition: str = condition_field('ステータス = "承認済み"')
+    day: str = needed_field("伝票日付")
     description: str = Field(
         default="摘要",
         title="摘要 ←",
@@ -95,10 +93,7 @@ class SlipsFromKintoneConnection(Connection):
     _description = "kintone の伝票アプリを、勘定奉行クラウドの仕訳伝票に連携する接続です。"
     _manual = "kintone-slips"
 
-    kintone: KintoneCredentials = Field(
-        title="kintone",
-        description="「接続情報・設定」で先に作成した、kintone の接続情報を選びます。",
-    )
+    kintone: KintoneCredentials = credentials_field("kintone", "kintone の")
     settings: KintoneSlipSettings = Field(
         title="設定", description="連携するアプリと、項目の対応です。"
     )
@@ -150,20 +145,14 @@ async def _source(
         yield await kintone_source(client, settings.app, settings.condition, fields, "$id")
 
 
-PIPELINE = Pipeline(
+PIPELINE = slip_pipeline(
     connector="slips-from-kintone",
     service="仕訳伝票 kintone→勘定奉行",
-    entity="journal_slip",
     key_label="レコード番号",
     connection_type=SlipsFromKintoneConnection,
     open_source=_source,
-    open_sink=lambda connection, tools: open_journal(connection.bugyo, tools),
-    transformer=lambda connection, _: KintoneSlipTransform(connection.settings),
-    references={},
-    overlap_seconds=lambda connection: connection.settings.overlap_minutes * 60.0,
-    changed=lambda connection: Changed(connection.settings.changed),
-    hidden=HIDDEN,
-    operations=OPERATIONS,
+    transform=KintoneSlipTransform,
+    overlap_seconds=overlap_seconds,
 )
 
 

@@ -21,13 +21,13 @@ from blocks import NEEDED, Connection, MfExpenseCredentials
 from connectors.bugyo.journal import MAX_SLIP_ROWS, JournalLine, JournalSide, JournalSlip
 from connectors.mfexpense import CREDIT, DEBIT, Entry, Journal, Side, Unit
 from connectors.mfexpense.facts import fact
-from flows.engine import ModeName, Pipeline, Tools, run_connector, run_name
+from flows.engine import ModeName, Tools, run_connector, run_name
 from flows.engine.clock import business_date, now
 from flows.engine.codes import CodeKind, CodeReader, CodeUse
-from flows.engine.model import Changed
-from flows.parts.journal import HIDDEN, OPERATIONS, fitted, open_journal
+from flows.parts.fields import credentials_field
+from flows.parts.journal import fitted
 from flows.parts.mfexpense import DUPLICATE, ExpenseSource, office_of, open_expenses
-from flows.parts.slips import BadValueError, SlipSettings, SlipTransform
+from flows.parts.slips import BadValueError, SlipSettings, SlipTransform, slip_pipeline
 
 _UNITS: Final[Mapping[str, Unit]] = {"経費明細ごと": "transaction", "経費申請ごと": "report"}
 
@@ -110,9 +110,8 @@ class SlipsFromMfExpenseConnection(Connection):
     _logo = "mfexpense"
     _manual = "mfexpense"
 
-    mfexpense: MfExpenseCredentials = Field(
-        title="マネーフォワード クラウド経費",
-        description="「接続情報・設定」で先に作成した、クラウド経費の接続情報を選びます。",
+    mfexpense: MfExpenseCredentials = credentials_field(
+        "マネーフォワード クラウド経費", "クラウド経費の"
     )
     settings: ExpenseSlipSettings = Field(
         title="設定", description="連携する仕訳と、その読み方です。"
@@ -268,20 +267,13 @@ async def _source(
         )
 
 
-PIPELINE = Pipeline(
+PIPELINE = slip_pipeline(
     connector="slips-from-mfexpense",
     service="仕訳伝票 クラウド経費→勘定奉行",
-    entity="journal_slip",
     key_label="経費明細（または経費申請）のID",
     connection_type=SlipsFromMfExpenseConnection,
     open_source=_source,
-    open_sink=lambda connection, tools: open_journal(connection.bugyo, tools),
-    transformer=lambda connection, book: ExpenseSlipTransform(connection.settings, book),
-    references={},
-    overlap_seconds=lambda _: 0.0,
-    changed=lambda connection: Changed(connection.settings.changed),
-    hidden=HIDDEN,
-    operations=OPERATIONS,
+    transform=ExpenseSlipTransform,
     codes=CODES,
 )
 

@@ -21,12 +21,10 @@ from blocks import NEEDED, Connection, SmaregiCredentials
 from connectors.bugyo.journal import JournalLine, JournalSide, JournalSlip
 from connectors.kit import SettingsError
 from connectors.smaregi import CASH, CREDIT, StoreDay, Taxed
-from flows.engine import ModeName, Pipeline, Tools, run_connector, run_name
-from flows.engine.codes import CodeBook, CodeKind, CodeReader, CodeUse
-from flows.engine.model import Changed
-from flows.parts.fields import overlap_field
-from flows.parts.journal import HIDDEN, OPERATIONS, open_journal
-from flows.parts.slips import BadValueError, SlipSettings, SlipTransform
+from flows.engine import ModeName, Tools, run_connector, run_name
+from flows.engine.codes import CodeKind, CodeReader, CodeUse
+from flows.parts.fields import credentials_field, overlap_field, overlap_seconds
+from flows.parts.slips import BadValueError, SlipSettings, SlipTransform, slip_pipeline
 from flows.parts.smaregi import StoreDays, open_smaregi
 
 PAYMENT, STORE, RATE = "支払方法", "店舗", "税率"
@@ -99,10 +97,7 @@ class SlipsFromSmaregiConnection(Connection):
     _logo = "smaregi"
     _manual = "smaregi"
 
-    smaregi: SmaregiCredentials = Field(
-        title="スマレジ",
-        description="「接続情報・設定」で先に作成した、スマレジの接続情報を選びます。",
-    )
+    smaregi: SmaregiCredentials = credentials_field("スマレジ", "スマレジの")
     settings: SmaregiSettings = Field(title="設定", description="開始日、勘定科目、伝票の形です。")
 
 
@@ -196,24 +191,14 @@ async def _source(connection: SlipsFromSmaregiConnection, tools: Tools) -> Async
         yield StoreDays(client, await client.stores(), settings.start)
 
 
-def _transform(connection: SlipsFromSmaregiConnection, book: CodeBook) -> StoreDayTransform:
-    return StoreDayTransform(connection.settings, book)
-
-
-PIPELINE = Pipeline(
+PIPELINE = slip_pipeline(
     connector="slips-from-smaregi",
     service="仕訳伝票 スマレジ→勘定奉行",
-    entity="journal_slip",
     key_label="店舗ID:締め日",
     connection_type=SlipsFromSmaregiConnection,
     open_source=_source,
-    open_sink=lambda connection, tools: open_journal(connection.bugyo, tools),
-    transformer=_transform,
-    references={},
-    overlap_seconds=lambda connection: connection.settings.overlap_minutes * 60.0,
-    changed=lambda connection: Changed(connection.settings.changed),
-    hidden=HIDDEN,
-    operations=OPERATIONS,
+    transform=StoreDayTransform,
+    overlap_seconds=overlap_seconds,
     codes=(
         CodeUse(CodeKind.ACCOUNT, PAYMENT),
         CodeUse(CodeKind.SUB_ACCOUNT, PAYMENT),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -197,8 +197,8 @@ class Pipeline(Generic[C]):
     open_source: Callable[[C, Tools], AbstractAsyncContextManager[Source]]
     open_sink: Callable[[C, Tools], AbstractAsyncContextManager[Any]]
     transformer: Callable[[C, CodeBook], Transformer]
-    references: Mapping[str, str]
-    overlap_seconds: Callable[[C], float]
+    references: Mapping[str, str] = field(default_factory=dict)
+    overlap_seconds: Callable[[C], float] = lambda _: 0.0
     changed: Callable[[C], Changed] | None = None
     hidden: frozenset[str] = frozenset()
     operations: tuple[str, ...] = ("SearchTenant", "ExportCustomer", "ImportCustomer")

@@ -22,6 +22,29 @@ def overlap_field(minutes: int) -> Any:
     )
 
 
+def overlap_seconds(connection: Any) -> float:
+    """What `overlap_field` says, for ``Pipeline.overlap_seconds``."""
+    return float(connection.settings.overlap_minutes * 60)
+
+
+def credentials_field(title: str, whose: str) -> Any:
+    """接続情報 of a partner, picked from those that were saved before.
+
+    Args:
+        title: Of the field.
+        whose: Before 接続情報: ``kintone の``.
+    """
+    return Field(
+        title=title,
+        description=f"「接続情報・設定」で先に作成した、{whose}接続情報を選びます。",
+    )
+
+
+def digits_field(title: str, description: str, longest: int) -> Any:
+    """桁数: how many digits a code of digits is padded to; ``None`` = it stays as it is."""
+    return Field(default=None, title=title, description=description, ge=1, le=longest)
+
+
 def unencodable_field() -> Any:
     """使えない文字: what becomes of a character that 奉行クラウド does not have."""
     return Field(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import orjson
+from pydantic import Field
 
-from blocks import KintoneCredentials
+from blocks import NEEDED, KintoneCredentials
 from connectors.kintone import KintoneClient, api_token
 from connectors.kintone import query as q
 from connectors.kintone.auth import MAX_TOKENS, OAuthClient
@@ -23,6 +24,37 @@ from flows.engine.pipeline import Tools
 SERVICE = "kintone"
 OAUTH_BLOCK = KintoneCredentials
 _RETRY_CHUNK = 100  # ids in one condition: stays well below the URL's limit
+
+
+def app_field(app: str, example: str) -> Any:
+    """アプリID of an app, which people call ``app``."""
+    return Field(
+        title="アプリID",
+        description=f"{app}を開いたときのURL（/k/ここ/）の数字です。",
+        pattern=r"^[1-9][0-9]*$",
+        examples=[example],
+    )
+
+
+def condition_field(example: str) -> Any:
+    """絞り込み条件: which records of the app are moved."""
+    return Field(
+        default="",
+        title="絞り込み条件",
+        description="連携するレコードの条件（kintone のクエリ）です。空欄ならすべて連携します。",
+        examples=[example],
+    )
+
+
+def needed_field(item: str) -> Any:
+    """Which field of the app holds an item that every record has; by default that of its name."""
+    return Field(
+        default=item,
+        title=f"{item} ←",
+        description=f"{item}が入っているフィールドのフィールドコードです。",
+        min_length=1,
+        json_schema_extra=NEEDED,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -208,7 +240,3 @@ def _word(item: Any) -> str:
     if isinstance(item, Mapping) and isinstance(item.get("name"), str):
         return str(item["name"])
     raise TypeError("the value is no text")
-
-
-OVERLAP = timedelta(minutes=1)
-"""更新日時 has the precision of a minute (contract 13.2)."""

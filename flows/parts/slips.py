@@ -24,23 +24,25 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import date, datetime
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from blocks import NEEDED, FormModel
+from blocks import NEEDED, Connection, FormModel
 from blocks.form import LAST
 from connectors.bugyo.journal import JournalSlip, parse_date, yen
 from connectors.bugyo.journal_checks import check_slip
 from connectors.kit.text import normalise_code
 from flows.engine.clock import business_date
-from flows.engine.codes import EMPTY_BOOK, CodeBook, CodeReader
-from flows.engine.model import Reject, Row
+from flows.engine.codes import EMPTY_BOOK, CodeBook, CodeReader, CodeUse
+from flows.engine.model import Changed, Reject, Row
+from flows.engine.pipeline import Pipeline, Source, Tools, Transformer
 from flows.parts.fields import unencodable_field
-from flows.parts.journal import FIELDS, slip_row
-from flows.parts.values import BadValueError, writable
+from flows.parts.journal import FIELDS, HIDDEN, OPERATIONS, open_journal, slip_row
+from flows.parts.values import BadValueError, violating, writable
 
 __all__ = [
     "BadValueError",
@@ -50,6 +52,7 @@ __all__ = [
     "code",
     "day",
     "slip_label",
+    "slip_pipeline",
 ]
 
 _LABEL = 60  # characters
@@ -71,6 +74,7 @@ class SlipSettings(FormModel):
 
 
 S = TypeVar("S", bound=SlipSettings)
+C = TypeVar("C", bound=Connection)
 
 
 class SlipTransform(ABC, Generic[S]):
@@ -111,8 +115,7 @@ class SlipTransform(ABC, Generic[S]):
         try:
             slip = self.slip(record, codes)
         except BadValueError as bad:
-            label = f"{self.noun} {source_key}"
-            return Reject(source_key, bad.code, bad.item, label, f"{bad.message}。")
+            return bad.reject(source_key, f"{self.noun} {source_key}")
         if slip is None:
             return None
         label = slip_label(slip)
@@ -121,9 +124,7 @@ class SlipTransform(ABC, Generic[S]):
         violations = check_slip(slip, tolerance=self.tolerance)
         violations = [each for each in violations if each.field != "voucher_number"]
         if violations:
-            reason = "。".join(each.message for each in violations) + "。"
-            first = violations[0]
-            return Reject(source_key, first.code, first.label, label, reason)
+            return violating(source_key, label, violations)
         return Row(source_key, label, slip_row(slip, label))
 
     def text(self, item: str, text: str) -> str:
@@ -134,6 +135,50 @@ class SlipTransform(ABC, Generic[S]):
                 使えない文字 does not say 置き換える.
         """
         return writable(item, text, replace=self._replace)
+
+
+def slip_pipeline(
+    *,
+    connector: str,
+    service: str,
+    key_label: str,
+    connection_type: type[C],
+    open_source: Callable[[C, Tools], AbstractAsyncContextManager[Source]],
+    transform: Callable[[Any, CodeBook], Transformer],
+    codes: tuple[CodeUse, ...] = (),
+    overlap_seconds: Callable[[C], float] = lambda _: 0.0,
+) -> Pipeline[C]:
+    """The pipeline of a connector of slips: see `Pipeline`; here is what is the same for all.
+
+    Args:
+        connector: Stable name, also of the flow.
+        service: サービス名 on screens.
+        key_label: What a record's key is called.
+        connection_type: Its ``settings`` are `SlipSettings`.
+        open_source: Makes the source.
+        transform: The subclass of `SlipTransform`.
+        codes: What it looks up in コード変換表.
+        overlap_seconds: How far before the watermark an incremental run starts.
+    """
+
+    def settings_of(connection: Any) -> Any:
+        return connection.settings
+
+    return Pipeline(
+        connector=connector,
+        service=service,
+        entity="journal_slip",
+        key_label=key_label,
+        connection_type=connection_type,
+        open_source=open_source,
+        open_sink=lambda connection, tools: open_journal(connection.bugyo, tools),
+        transformer=lambda connection, book: transform(settings_of(connection), book),
+        overlap_seconds=overlap_seconds,
+        changed=lambda connection: Changed(settings_of(connection).changed),
+        hidden=HIDDEN,
+        operations=OPERATIONS,
+        codes=codes,
+    )
 
 
 def slip_label(slip: JournalSlip) -> str:

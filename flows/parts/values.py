@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from connectors.bugyo import Violation
 from connectors.kit.text import (
     all_clean,
     clean_text,
@@ -9,6 +12,7 @@ from connectors.kit.text import (
     to_cp932_twins,
     transliterate_cp932,
 )
+from flows.engine.model import Reject
 
 
 class BadValueError(Exception):
@@ -23,6 +27,16 @@ class BadValueError(Exception):
     def __init__(self, item: str, message: str, code: str = "AC-807") -> None:
         super().__init__(message)
         self.item, self.message, self.code = item, message, code
+
+    def reject(self, source_key: str, label: str) -> Reject:
+        """The reject of the record that the value is in."""
+        return Reject(source_key, self.code, self.item, label, f"{self.message}。")
+
+
+def violating(source_key: str, label: str, violations: Sequence[Violation]) -> Reject:
+    """The reject of a record that breaks rules of 奉行クラウド; there is at least one."""
+    reason = "。".join(each.message for each in violations) + "。"
+    return Reject(source_key, violations[0].code, violations[0].label, label, reason)
 
 
 def writable(item: str, text: str, *, replace: bool) -> str:
@@ -39,6 +53,15 @@ def writable(item: str, text: str, *, replace: bool) -> str:
     if all_clean([text]):
         return text
     text = to_cp932_twins(clean_text(text, multiline=False))
+    return encodable(item, text, replace=replace)
+
+
+def encodable(item: str, text: str, *, replace: bool) -> str:
+    """A clean text in the characters of 奉行クラウド (Shift_JIS); arguments as `writable`.
+
+    Raises:
+        BadValueError: ``AC-803``, it has others, and they are not to be replaced.
+    """
     problems = cp932_problems(text)
     if problems and not replace:
         listed = "、".join(f"{c}（U+{ord(c):04X}）" for c in problems)
