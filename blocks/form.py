@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from prefect.blocks.core import Block
 from prefect.client.schemas.objects import BlockType
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, HttpUrl
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, HttpUrl
 from pydantic_core import CoreSchema
 
 PAGES_VARIABLE = "APP_CONNECT_PAGES_URL"
@@ -31,6 +31,19 @@ NEEDED: dict[str, Any] = {"needed": True}
 
 LAST: dict[str, Any] = {"last": True}
 """``json_schema_extra`` of a field that comes after those which a subclass adds."""
+
+
+def endpoint_field(others: str) -> Any:
+    """接続先URL of credentials: another address that stands for the service.
+
+    Args:
+        others: What it is for: ``kintone 以外``.
+    """
+    return Field(
+        default=None,
+        title="接続先URL（試験用）",
+        description=f"エミュレーターなど、{others}に接続するときだけ入力します。",
+    )
 
 
 _SCHEMAS: WeakKeyDictionary[type[Block], dict[tuple[Any, ...], dict[str, Any]]] = (

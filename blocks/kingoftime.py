@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from blocks.form import FormBlock
+from blocks.form import FormBlock, endpoint_field
 
 
 class KingOfTimeCredentials(FormBlock):
@@ -34,8 +34,4 @@ class KingOfTimeCredentials(FormBlock):
             "このコンピューターのIPアドレスを許可してください。"
         ),
     )
-    endpoint: str | None = Field(
-        default=None,
-        title="接続先URL（試験用）",
-        description="エミュレーターなど、KING OF TIME 以外に接続するときだけ入力します。",
-    )
+    endpoint: str | None = endpoint_field("KING OF TIME 以外")

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
+from blocks.form import endpoint_field
 from blocks.oauth import OAuthBlock, is_filled
 from connectors.kintone.auth import GRANT_LIFE
 from connectors.kit import GrantLife
@@ -63,11 +64,7 @@ class KintoneCredentials(OAuthBlock):
         title="ゲストスペースID",
         description="アプリがゲストスペースにあるときだけ入力します。",
     )
-    endpoint: str | None = Field(
-        default=None,
-        title="接続先URL（試験用）",
-        description="エミュレーターなど、cybozu.com 以外に接続するときだけ入力します。",
-    )
+    endpoint: str | None = endpoint_field("cybozu.com 以外")
 
     @property
     def uses_oauth(self) -> bool:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
+from blocks.form import endpoint_field
 from blocks.oauth import OAuthBlock, is_filled
 from connectors.kit import GrantLife
 from connectors.mfexpense.auth import GRANT_LIFE
@@ -59,11 +60,7 @@ class MfExpenseCredentials(OAuthBlock):
             "複数あるのに空欄のときは、エラーに名前とIDの一覧を表示します。"
         ),
     )
-    endpoint: str | None = Field(
-        default=None,
-        title="接続先URL（試験用）",
-        description="エミュレーターなど、マネーフォワード以外に接続するときだけ入力します。",
-    )
+    endpoint: str | None = endpoint_field("マネーフォワード以外")
 
     @property
     def uses_oauth(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from blocks.form import FormBlock
+from blocks.form import FormBlock, endpoint_field
 
 
 class SmartHRCredentials(FormBlock):
@@ -39,8 +39,4 @@ class SmartHRCredentials(FormBlock):
             "従業員情報の参照だけを許可してください。"
         ),
     )
-    endpoint: str | None = Field(
-        default=None,
-        title="接続先URL（試験用）",
-        description="エミュレーターなど、SmartHR 以外に接続するときだけ入力します。",
-    )
+    endpoint: str | None = endpoint_field("SmartHR 以外")

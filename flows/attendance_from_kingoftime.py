@@ -20,13 +20,14 @@ from blocks import NEEDED, Connection, KingOfTimeCredentials
 from connectors.bugyo import master_operations, resource, row_validator
 from connectors.kingoftime import DailyWorking, MonthlyWorking
 from connectors.kingoftime.items import DAILY, MONTHLY, WorkItem, terms, unit_of, value_of
+from connectors.kit.days import months_later
 from connectors.kit.text import normalise_code
 from flows.engine import ModeName, Pipeline, Reject, Row, Tools, run_connector, run_name
 from flows.engine.clock import business_date, now
 from flows.engine.codes import CodeBook, CodeKind, CodeReader, CodeUse
 from flows.parts.bugyo_codes import code_operations
 from flows.parts.fields import credentials_field, digits_field
-from flows.parts.kingoftime import KingOfTimeSource, add_months, open_kingoftime
+from flows.parts.kingoftime import KingOfTimeSource, open_kingoftime
 from flows.parts.reception_file import DeliverySettings, open_people_sink
 from flows.parts.values import violating
 
@@ -246,7 +247,7 @@ class AttendanceTransform:
             "締め期間の終了日の年月": working.end_date.replace(day=1),
             "締め期間の開始日の年月": working.start_date.replace(day=1),
         }[self._settings.month_of]
-        return f"{add_months(month, self._settings.month_shift):%Y/%m}"
+        return f"{months_later(month, self._settings.month_shift):%Y/%m}"
 
     def _number(self, codes: CodeReader, code: str, name: str) -> str:
         padded = normalise_code(code, width=self._settings.code_width)

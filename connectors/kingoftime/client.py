@@ -25,6 +25,7 @@ from connectors.kit import (
     bearer,
     utc_now,
 )
+from connectors.kit.days import portions
 from connectors.kit.hosts import base_url
 
 _EMPLOYEES = TypeAdapter(list[Employee])
@@ -134,12 +135,9 @@ class KingOfTimeClient(ServiceClient):
         return await self._http.request("GET", f"{ROOT}/{path}", kind="read", params=params)
 
 
-def slices(first: date, last: date, days: int = DAYS_PER_CALL) -> Iterator[tuple[date, date]]:
+def slices(first: date, last: date) -> Iterator[tuple[date, date]]:
     """``first`` to ``last`` in pieces that one call takes, in order; none when there is no day."""
-    while first <= last:
-        end = min(last, first + timedelta(days=days - 1))
-        yield first, end
-        first = end + timedelta(days=1)
+    return portions(first, last, lambda day: day + timedelta(days=DAYS_PER_CALL - 1))
 
 
 def employee_of(record: Mapping[str, Any], known: Mapping[str, Employee]) -> Employee | None:

@@ -42,12 +42,6 @@ class Employee(_Model):
     key: str = ""
     last_name: str = ""
     first_name: str = ""
-    division_code: str = ""
-    division_name: str = ""
-    type_code: str = ""
-    type_name: str = ""
-    hired_date: date | None = None
-    resignation_date: date | None = None
 
     @property
     def name(self) -> str:
@@ -78,8 +72,6 @@ class HolidayWork(_Model):
 class CustomWorking(Named):
     """A カスタム項目; its unit is minutes, days or times."""
 
-    calculation_unit_code: int | None = None
-    calculation_unit_name: str = ""
     calculation_result: Decimal | None = None
 
 
@@ -105,8 +97,6 @@ class MonthlyWorking(_Working):
     month: int
     start_date: date
     end_date: date
-    working_count: Days
-    weekday_working_count: Days
     working_day_count: Days
     # The vendor's spelling, with a small d.
     weekday_working_day_count: Days = Field(
@@ -128,7 +118,6 @@ class MonthlyWorking(_Working):
     general_holiday_work: HolidayWork = HolidayWork()
     bind: Minutes
     regarding: Minutes
-    interval_shortage_count: Days
     custom: tuple[CustomWorking, ...] = Field(
         default=(), validation_alias=AliasChoices("customMonthlyWorkings", "custom")
     )
@@ -139,9 +128,7 @@ class DailyWorking(_Working):
 
     # Not named `date`: in the body of a class that would hide the type.
     day: date = Field(validation_alias=AliasChoices("date", "day"))
-    is_help: bool = False
     is_error: bool = False
-    workday_type_name: str = ""
     late_night: Minutes
     late_night_unassigned: Minutes
     late_night_overtime: Minutes

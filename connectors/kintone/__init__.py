@@ -1,23 +1,19 @@
 """kintone: client, models, query conditions, ways to log in. The emulator is imported by itself."""
 
-from connectors.kintone._host import PROFILE, host_of
+from connectors.kintone._host import PROFILE
 from connectors.kintone.auth import (
-    MAX_TOKENS,
     SCOPES,
     OAuthClient,
     api_token,
     password,
 )
-from connectors.kintone.client import MAX_SIZE, KintoneClient
-from connectors.kintone.models import FieldProperty, RecordPage
-from connectors.kintone.query import and_, any_of, compare, field_code, literal
+from connectors.kintone.client import KintoneClient
+from connectors.kintone.models import RecordPage
+from connectors.kintone.query import and_, any_of, compare, literal
 
 __all__ = [
-    "MAX_SIZE",
-    "MAX_TOKENS",
     "PROFILE",
     "SCOPES",
-    "FieldProperty",
     "KintoneClient",
     "OAuthClient",
     "RecordPage",
@@ -25,8 +21,6 @@ __all__ = [
     "any_of",
     "api_token",
     "compare",
-    "field_code",
-    "host_of",
     "literal",
     "password",
 ]

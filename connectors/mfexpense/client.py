@@ -6,7 +6,6 @@ appears with an old date. Who reads must therefore read a window again and again
 
 from __future__ import annotations
 
-import calendar
 import ssl
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from connectors.kit import (
     ServiceClient,
     ServiceProfile,
 )
+from connectors.kit.days import months_later, portions
 from connectors.kit.hosts import base_url
 from connectors.kit.paging import NoRepeat
 from connectors.mfexpense._errors import ERRORS
@@ -48,20 +48,10 @@ _LISTS = {
 _OFFICES = TypeAdapter(list[Office])
 
 
-def months_later(day: date, months: int) -> date:
-    """The same day so many months later (or earlier), or the last day of a shorter month."""
-    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
-    last = calendar.monthrange(year, month + 1)[1]
-    return date(year, month + 1, min(day.day, last))
-
-
 def windows(first: date, last: date) -> Iterator[tuple[date, date]]:
     """The days from ``first`` to ``last`` in portions that one request may ask for."""
-    while first <= last:
-        # A day less than three months: whether both ends count is not known (facts.toml).
-        end = min(last, months_later(first, MONTHS) - timedelta(days=1))
-        yield first, end
-        first = end + timedelta(days=1)
+    # A day less than three months: whether both ends count is not known (facts.toml).
+    return portions(first, last, lambda day: months_later(day, MONTHS) - timedelta(days=1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from connectors.kit.days import months_later
 from connectors.kit.emulator import Emulator
 from connectors.kit.tokens import utc_now
 from connectors.mfexpense._host import ROOT
-from connectors.mfexpense.client import MONTHS, Unit, months_later
+from connectors.mfexpense.client import MONTHS, Unit
 from connectors.mfexpense.emulator_access import Access
 from connectors.mfexpense.emulator_books import KINDS, Book, Json, Kept, opaque
 

@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
-from typing import Any
+from importlib.resources import files
+from typing import Any, Final
 
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One statement of ``facts.toml``.
-
-    Attributes:
-        value: What the program goes by.
-        evidence: ``V`` verified, ``3rd``, ``K`` generally known, ``I`` inferred, ``?`` unknown.
-        statement: The same for a person, in Japanese.
-    """
-
-    value: Any
-    evidence: str
-    statement: str
-
-
-@cache
-def facts() -> dict[str, Fact]:
-    """Every fact by its name."""
-    file = resources.files("connectors.mfexpense").joinpath("facts.toml")
-    return {name: Fact(**entry) for name, entry in tomllib.loads(file.read_text("utf-8")).items()}
+FACTS: Final[dict[str, dict[str, Any]]] = tomllib.loads(
+    (files("connectors.mfexpense") / "facts.toml").read_text("utf-8")
+)
+"""Name -> ``value``; ``evidence``: ``V`` verified, ``3rd``, ``K`` generally known, ``I`` inferred,
+``?`` unknown; ``statement``: the same for a person, in Japanese."""
 
 
 def fact(name: str) -> Any:
@@ -37,4 +19,4 @@ def fact(name: str) -> Any:
     Raises:
         KeyError: there is no such fact.
     """
-    return facts()[name].value
+    return FACTS[name]["value"]

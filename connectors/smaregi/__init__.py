@@ -1,19 +1,16 @@
 """スマレジ: client and models. The emulator is imported by itself."""
 
-from connectors.smaregi._facts import FACTS, SERVICE, Environment, environment
+from connectors.smaregi._facts import SERVICE, Environment, environment
 from connectors.smaregi.client import SmaregiClient, windows
-from connectors.smaregi.models import Closing, Detail, Payment, Store, Transaction
+from connectors.smaregi.models import Closing, Store, Transaction
 from connectors.smaregi.store_day import CASH, CREDIT, StoreDay, Taxed, Till, key_of, parse_key
 
 __all__ = [
     "CASH",
     "CREDIT",
-    "FACTS",
     "SERVICE",
     "Closing",
-    "Detail",
     "Environment",
-    "Payment",
     "SmaregiClient",
     "Store",
     "StoreDay",

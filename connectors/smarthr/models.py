@@ -10,13 +10,11 @@ from typing import Literal, TypedDict
 class Address(TypedDict, total=False):
     """A Japanese address; every part may be ``None``."""
 
-    country_number: str | None
     zip_code: str | None
     pref: str | None
     city: str | None
     street: str | None
     building: str | None
-    literal_yomi: str | None
 
 
 class Department(TypedDict, total=False):
@@ -33,7 +31,6 @@ class EmploymentType(TypedDict, total=False):
 
     id: str
     name: str
-    preset_type: str | None
     code: str | None
 
 

@@ -20,6 +20,7 @@ import orjson
 from blocks import KingOfTimeCredentials
 from connectors.kingoftime import PAST_YEARS, Employee, KingOfTimeClient, employee_of, keyed, slices
 from connectors.kit import SettingsError
+from connectors.kit.days import month_end, months_later, portions
 from flows.engine.clock import JST
 from flows.engine.handover import ParsedPage
 from flows.engine.model import Mode, SourcePage, Window
@@ -119,7 +120,7 @@ class KingOfTimeSource:
     def _spans(self, window: Window) -> list[_Span]:
         ends = self.today if self.daily else month_end(self.today)
         # What lies further back is not kept by the service.
-        oldest = add_months(self.today.replace(day=1), 1 - 12 * PAST_YEARS)
+        oldest = months_later(self.today.replace(day=1), 1 - 12 * PAST_YEARS)
         begins = max(self.start, oldest)
         if window.mode is Mode.ONE:
             _, _, period = (window.key or "").rpartition("/")
@@ -129,7 +130,7 @@ class KingOfTimeSource:
         if window.mode is Mode.REJECTS:
             return self._retries(window.retry, oldest, ends)
         if window.since is not None:
-            again = add_months(self.today.replace(day=1), 1 - self.reread)
+            again = months_later(self.today.replace(day=1), 1 - self.reread)
             begins = max(begins, min(window.since.astimezone(JST).date(), again))
         begins, ends = window.days(begins, ends)
         if not self.daily:
@@ -142,11 +143,8 @@ class KingOfTimeSource:
     def _cut(self, first: date, last: date, keys: frozenset[str] | None = None) -> list[_Span]:
         if self.daily:
             return [_Span(start, end, keys) for start, end in slices(first, last)]
-        months, month = [], first.replace(day=1)
-        while month <= last:
-            months.append(_Span(month, month_end(month), keys))
-            month = add_months(month, 1)
-        return months
+        months = portions(first.replace(day=1), month_end(last), month_end)
+        return [_Span(start, end, keys) for start, end in months]
 
     def _retries(self, keys: Iterable[str], first: date, last: date) -> list[_Span]:
         """Records that are asked for by key, within these days, a month of them at a time."""
@@ -229,14 +227,3 @@ def _same(key: str, asked: str) -> bool:
         code, period = asked, ""
     who, _, when = key.rpartition("/")
     return who.lstrip("0") == code.lstrip("0") and period in ("", when)
-
-
-def add_months(first: date, months: int) -> date:
-    """The first day of the month so many months later than ``first``, itself a first day."""
-    number = first.year * 12 + first.month - 1 + months
-    return date(number // 12, number % 12 + 1, 1)
-
-
-def month_end(day: date) -> date:
-    """The last day of the month of ``day``."""
-    return add_months(day.replace(day=1), 1) - timedelta(days=1)

@@ -16,13 +16,13 @@ import orjson
 
 from blocks import MfExpenseCredentials
 from connectors.kit import ReauthorizeError, SettingsError, TokenAuthorizer
+from connectors.kit.days import months_later
 from connectors.mfexpense import (
     SERVICE,
     ExpenseClient,
     Masters,
     OAuthClient,
     Unit,
-    months_later,
     windows,
 )
 from flows.engine.handover import ParsedPage

@@ -23,9 +23,9 @@ from connectors.bugyo.emulator import (
     BugyoEmulator,
 )
 from connectors.bugyo.journal import JournalSlip
+from connectors.kit.days import months_later
 from connectors.kit.emulator import Fault, serve
 from connectors.kit.tokens import utc_now
-from connectors.mfexpense import months_later
 from connectors.mfexpense.emulator import MfExpenseEmulator
 from connectors.mfexpense.emulator_books import Book, side
 from deployments.licensing import issue_sample

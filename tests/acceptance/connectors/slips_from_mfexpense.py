@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date
 from typing import Any, ClassVar
 
+from connectors.kit.days import months_later
 from connectors.kit.tokens import utc_now
-from connectors.mfexpense import months_later
 from connectors.mfexpense.emulator import MfExpenseEmulator
 from connectors.mfexpense.emulator_books import side
 from deployments.samples import mfexpense as sample_module
