@@ -159,10 +159,8 @@ class CustomerTransform:
             values["billing_code"] = code
         try:
             if not clean and cp932_problems("".join(values.values())):
-                values = {
-                    name: encodable(self._labels[name], value, replace=self._replace)
-                    for name, value in values.items()
-                }
+                for name, value in values.items():
+                    values[name] = encodable(self._labels[name], value, replace=self._replace)
         except BadValueError as bad:
             return bad.reject(source_key, _label(source_key, values))
         if violations := self._validate(cast("Customer", values)):
