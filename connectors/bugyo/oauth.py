@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+import orjson
+
 from connectors.bugyo._answers import AnswerReader
 from connectors.bugyo.client import PROFILE, SUBSCRIPTION_KEY_HEADER
 from connectors.bugyo.environment import SERVICE, Environment
@@ -25,19 +27,27 @@ from connectors.kit import (
     AppConnectError,
     Authorizer,
     Consent,
+    Failure,
     Masker,
     ServiceProfile,
     StaticHeaders,
+    error_for,
 )
 from connectors.kit.token_endpoint import (
     TokenEndpoint,
     code_grant,
     consent_url,
-    oauth_error,
-    oauth_word,
     refresh_grant,
 )
 from connectors.kit.tokens import TOKEN_TIMEOUTS, Clock, GrantLife, Tokens, bearer, utc_now
+
+# RFC 6749, 5.2. In a table of the kit they are `connectors.kit.oauth.TOKEN_ERRORS`; here they come
+# before what else 奉行クラウド says in words of its own.
+_WORDS = {
+    "invalid_grant": "AC-101",
+    "invalid_client": "AC-102",
+    "unauthorized_client": "AC-102",
+}
 
 _TOKENS = data("environments")["tokens"]
 
@@ -144,9 +154,15 @@ class OAuthApp:
         reader = AnswerReader(self.masker, host=host)
 
         def classify(answer: Answer) -> AppConnectError | None:
-            detail = replace(reader.detail(answer), vendor_code=oauth_word(answer) or None)
-            said = detail if oauth_word(answer) else None
-            return oauth_error(answer, reader.classify(answer), detail=said)
+            other, word = reader.classify(answer), _oauth_word(answer)
+            code = _WORDS.get(word) if 400 <= answer.status < 500 else None
+            if code is None and other is not None and other.code == "AC-101":
+                code = "AC-102"  # only a word ends a grant: a bare 401 speaks of the client
+            if code is None:
+                return other
+            detail = reader.detail(answer)
+            detail = replace(detail, vendor_code=word) if word else detail
+            return error_for(code, detail=detail, failure=Failure.REFUSED)
 
         return TokenEndpoint(
             lambda: ApiClient(
@@ -169,3 +185,13 @@ class OAuthApp:
 def fixed_token(token: str) -> Authorizer:
     """The second way in: an access token issued in 管理ポータル, which never changes."""
     return StaticHeaders(bearer(token))
+
+
+def _oauth_word(answer: Answer) -> str:
+    """The ``error`` of an answer (RFC 6749, 5.2), e.g. ``invalid_grant``; empty = it says none."""
+    try:
+        content = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return ""
+    word = content.get("error") if isinstance(content, dict) else None
+    return word if isinstance(word, str) else ""

@@ -12,29 +12,18 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-import orjson
-
 from connectors.kit._http import Answer, ApiClient, Kind
 from connectors.kit._masking import Masker
 from connectors.kit._retry import Failure
 from connectors.kit.consent import Consent
 from connectors.kit.errors import (
-    AppConnectError,
-    ErrorDetail,
     FaultError,
     UnknownOutcomeError,
     WaitError,
-    error_for,
 )
 from connectors.kit.tokens import Clock, Tokens, utc_now
 
-FORM: Mapping[str, str] = {"content-type": "application/x-www-form-urlencoded"}
-
-_WORDS = {
-    "invalid_grant": "AC-101",
-    "invalid_client": "AC-102",
-    "unauthorized_client": "AC-102",
-}
+_FORM: Mapping[str, str] = {"content-type": "application/x-www-form-urlencoded"}
 
 
 def consent_url(
@@ -66,43 +55,12 @@ def refresh_grant(tokens: Tokens) -> dict[str, str]:
     return {"grant_type": "refresh_token", "refresh_token": tokens.refresh_token}
 
 
-def oauth_word(answer: Answer) -> str:
-    """The ``error`` of an answer (RFC 6749, 5.2), e.g. ``invalid_grant``; empty = it says none."""
-    try:
-        content = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        return ""
-    word = content.get("error") if isinstance(content, dict) else None
-    return word if isinstance(word, str) else ""
-
-
-def oauth_error(
-    answer: Answer, other: AppConnectError | None, *, detail: ErrorDetail | None = None
-) -> AppConnectError | None:
-    """What an answer of the endpoint means; ``None`` = it is no error.
-
-    Only ``invalid_grant`` ends a grant. A bare 401 speaks of the client, not of the grant.
-
-    Args:
-        answer: Of the endpoint.
-        other: What the service's own reader of answers makes of it.
-        detail: For the error; by default that of ``other``, or the answer's.
-    """
-    if detail is None:
-        detail = other.detail if other is not None else answer.detail
-    code = _WORDS.get(oauth_word(answer), "") if 400 <= answer.status < 500 else ""
-    if not code and other is not None:
-        bare = answer.status == 401 and other.code == "AC-301"  # its reader knows no 401
-        code = "AC-102" if bare or other.code == "AC-101" else ""
-    return error_for(code, detail=detail, failure=Failure.REFUSED) if code else other
-
-
 @dataclass(frozen=True, slots=True)
 class TokenEndpoint:
     """Asks a service for tokens.
 
     Attributes:
-        open: Opens a client of the service; its classifier tells errors (`oauth_error`).
+        open: Opens a client of the service; its classifier tells errors.
         path: Of the endpoint.
         host: For messages.
         masker: Learns every token that is issued.
@@ -152,7 +110,7 @@ class TokenEndpoint:
     async def _post(self, body: Mapping[str, str], kind: Kind) -> Answer:
         sent: dict[str, Any] = {"json": dict(body), "headers": self.headers}
         if not self.as_json:
-            form = {**FORM, **self.headers}
+            form = {**_FORM, **self.headers}
             sent = {"content": urlencode(body).encode(), "headers": form}
         async with self.open() as http:
             try:

@@ -25,9 +25,9 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from connectors.kit import AppConnectError, SettingsError, WaitError
-from connectors.kit.phone import e164
 from connectors.kit.text import clean_text, normalise_code, to_half_alnum
 from flows.engine.clock import business_date, jst_text
+from flows.engine.phone import e164
 from flows.engine.store import LicenceRow, Store
 
 EVERY = ""

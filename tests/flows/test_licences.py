@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import text
 
 from connectors.kit import AppConnectError, SettingsError
-from connectors.kit.phone import e164
 from flows.engine import licences
+from flows.engine.phone import e164
 from flows.engine.store import LicenceRow, Store, migrate
 
 NUMBER, PHONE, CONNECTOR = "AC-1234-0001", "03-1234-5678", "customers-from-kintone"

@@ -118,13 +118,16 @@ async def test_a_refresh_leaves_once_whatever_happens(emulator, oauth) -> None:
     for fault, code in (
         (Fault(kind="status", status=500, path="/oauth/token"), "AC-501"),
         (Fault(kind="maintenance", path="/oauth/token"), "AC-502"),
+        (Fault(kind="maintenance_200", path="/oauth/token"), "AC-502"),
         (Fault(kind="drop_before", path="/oauth/token"), "AC-501"),
     ):
         before = emulator.faults.counts()["POST /oauth/token"]
         emulator.faults.add(fault)
         assert await code_of(oauth.refresh(tokens)) == code
         assert emulator.faults.counts()["POST /oauth/token"] == before + 1
-    assert (await oauth.refresh(tokens)).access_token
+    tokens = await oauth.refresh(tokens)
+    emulator.faults.add(Fault(kind="replace_body", path="/oauth/token", body="<html>?</html>"))
+    assert await code_of(oauth.refresh(tokens)) == "AC-303"
 
 
 async def test_a_wrong_application(url) -> None:
