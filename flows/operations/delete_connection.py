@@ -6,6 +6,7 @@ from prefect import State, flow
 from prefect.artifacts import acreate_markdown_artifact
 
 from flows.engine.model import Result
+from flows.engine.report import tolerant
 from flows.engine.store import Store
 from flows.operations import Operation
 from flows.operations.ending import as_state
@@ -32,16 +33,18 @@ async def _delete(name: str, confirmation: str, *, with_pending: bool) -> tuple[
     store = Store()
     gone = await remove(store, name, confirmation, with_pending=with_pending)
     await rebuild_quietly(store)
-    await acreate_markdown_artifact(
-        page_of(gone), key="deleted-connection", description=f"接続の削除: {gone.name}"
-    )
+    async with tolerant("接続の削除"):
+        await acreate_markdown_artifact(
+            page_of(gone), key="deleted-connection", description=f"接続の削除: {gone.name}"
+        )
     return Result.SUCCESS, sentence(gone)
 
 
 def sentence(gone: Removed) -> str:
     """What happened, in one line."""
+    done = "は、もう削除してあります" if gone.before else "を削除しました"
     return (
-        f"接続「{gone.name}」を削除しました。"
+        f"接続「{gone.name}」{done}。"
         "登録の控え・処理履歴・エラー明細・コード変換表・接続情報は残しています。"
     )
 
@@ -68,8 +71,9 @@ def page_of(gone: Removed) -> str:
         if gone.pending
         else ""
     )
+    done = "は、もう削除してあります" if gone.before else "を削除しました"
     return f"""\
-## 接続「{gone.name}」を削除しました
+## 接続「{gone.name}」{done}
 
 **削除したもの**: 接続（{gone.service}）の設定と、連携一覧の「{gone.service} {gone.name}」\
 （予定を含む）。奉行クラウドと相手のサービスのデータは、何も変えていません。
@@ -98,6 +102,7 @@ OPERATION = Operation(
 二重に登録することはありません。
 - **削除できないとき**: 名前が違うとき、処理が実行中のとき、登録されたかどうかを確かめていない\
 データ（確認待ち）があるときは、何も変えずに終わります。
+- **途中で止まったとき**: 同じ名前でもう一度実行すると、残りを削除します。
 - しばらく止めるだけなら、削除せずに、連携一覧でスケジュールをオフにします。
 """,
     titles={

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Pending, Running, Scheduled
 
 from blocks import BugyoCredentials, KintoneCredentials
+from connectors.kit import FaultError
 from deployments import catalog
 from flows.customers_from_kintone import PIPELINE
 from flows.engine import lease as leases
 from flows.engine.clock import now
 from flows.engine.lease import lease
 from flows.engine.store import Store
-from flows.operations import doctor
+from flows.operations import doctor, removing
+from flows.operations.change_connection import change_connection
 from flows.operations.delete_connection import delete_connection
 from flows.operations.onboarding import connect
 from flows.operations.services import services
@@ -28,6 +33,7 @@ from tests.operations_flows.test_new_connection import artifact, nobody, number,
 
 __all__ = ["client", "known_blocks", "new_world", "number", "store", "world"]
 
+SCHEDULED = StateType.SCHEDULED
 ONE = (
     "WHERE connection = :c "
     "AND source_key = (SELECT min(source_key) FROM ledger WHERE connection = :c)"
@@ -127,7 +133,7 @@ async def test_deleted_and_made_again_it_posts_nothing_twice(
     assert f"接続「{world.name}」が見つかりませんでした" in ended.message
     with pytest.raises(ObjectNotFound):
         await client.read_flow_run(planned.id)
-    assert (await delete(world.name)).message.startswith("AC-206")
+    assert "は、もう削除してあります" in (await delete(world.name)).message
     # Kept.
     assert sum(world.ledger().values()) == 3
     assert [row.result for row in world.history()] == ["SUCCESS"]
@@ -152,3 +158,106 @@ async def test_deleted_and_made_again_it_posts_nothing_twice(
     assert world.ledger() == {"posted": 3}
     assert set(world.book.writes.values()) == {1}
     await client.delete_deployment(made.deployment)
+
+
+class Killed(BaseException):
+    """The process is gone: nobody catches this, and nobody cleans up."""
+
+
+@contextlib.contextmanager
+def failing(method: str, *, after: bool, error: BaseException, only: UUID | None = None) -> Any:
+    """A call of Prefect's client fails: it was not made, or its answer was lost (``after``)."""
+    real = getattr(PrefectClient, method)
+
+    async def call(self: PrefectClient, first: UUID, *rest: Any, **more: Any) -> Any:
+        if only not in (None, first):
+            return await real(self, first, *rest, **more)
+        if after:
+            await real(self, first, *rest, **more)
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PrefectClient, method, call)
+        if isinstance(error, Killed):
+            patch.setattr(leases, "LEASE_SECONDS", 1.0)
+            patch.setattr(leases, "_drop", lambda *_: None)
+        yield
+
+
+async def scheduled(client: PrefectClient, deployment: Any) -> int:
+    """How many runs Prefect's scheduler makes of a deployment, when it looks at it now."""
+    answer = await client._client.post(f"/deployments/{deployment}/schedule", json={"min_runs": 2})
+    answer.raise_for_status()
+    return len([r for r in await removing._runs(client, deployment, SCHEDULED) if r.auto_scheduled])
+
+
+async def test_stopped_half_way_the_same_again_does_the_rest(
+    new_world: Any, client: PrefectClient, store: Store
+) -> None:
+    world = new_world()
+    world.fill(2)
+    await world.save()
+    pool = f"half-{world.name}"
+    await make_pool(client, pool)
+    await world.deploy(pool, asleep=False)
+    await world.run()
+    name, deployment = world.name, world.deployment
+    tomorrow = Scheduled(scheduled_time=now() + timedelta(days=1))
+    queued = await world.start(client, state=tomorrow)
+    listed = f"連携一覧の「{PIPELINE.service} {name}」"
+    every = f"スケジュール、接続の設定、{listed}"
+
+    async def stopped(method: str, left: str, *, after: bool, only: UUID | None = None) -> None:
+        error = httpx.ReadError("gone")
+        fails = failing(method, after=after, error=error, only=only)
+        with fails, pytest.raises(FaultError) as caught:
+            await removing.remove(store, name, name, with_pending=False)
+        said = str(caught.value)
+        assert said.startswith("AC-233"), said
+        assert f"残っているもの: {left}）" in said
+        assert world.ledger() == {"posted": 2}
+
+    # The schedule: nothing was changed; then it is off, and 設定変更 brings it back.
+    await stopped("update_deployment_schedule", every, after=False)
+    assert await scheduled(client, deployment) > 0
+    await stopped("update_deployment_schedule", every, after=True)
+    assert await scheduled(client, deployment) == 0
+    back: Any = await change_connection(name, return_state=True)
+    assert (back.name, await scheduled(client, deployment) > 0) == ("SUCCESS", True), back.message
+    # What waits to begin.
+    await stopped("set_flow_run_state", every, after=True, only=queued.id)
+    assert await scheduled(client, deployment) == 0
+    assert (await client.read_flow_run(queued.id)).state_name == "ERROR"
+    # The block, with a process that is killed: its lease lapses by itself.
+    await stopped("delete_block_document", f"接続の設定、{listed}", after=False)
+    assert await there(client, world) == (True, True)
+    with failing("delete_block_document", after=True, error=Killed()), pytest.raises(Killed):
+        await removing.remove(store, name, name, with_pending=False)
+    assert await there(client, world) == (False, True)
+    assert await scheduled(client, deployment) == 0
+    late = await world.run()
+    assert late.state.message.startswith("AC-206")
+    assert "「接続の削除」をもう一度実行する" in late.state.message
+    asked = await world.start(client, state=tomorrow)
+    # The deployment; a run that was asked for meanwhile ends with words.
+    with failing("delete_deployment", after=False, error=httpx.ReadError("gone")):
+        state = await delete(name)
+    assert (state.name, state.message[:6]) == ("ERROR", "AC-233")
+    assert (await client.read_flow_run(asked.id)).state_name == "ERROR"
+    await stopped("delete_deployment", listed, after=True)
+    assert await there(client, world) == (False, False)
+    done = await delete(name)
+    assert (done.name, "もう削除してあります" in done.message) == ("SUCCESS", True), done.message
+    assert world.ledger() == {"posted": 2}
+    assert set(world.book.writes.values()) == {1}
+
+    # One that has never run is in no book: what is left of it is found all the same.
+    fresh = new_world()
+    await fresh.save()
+    await fresh.deploy(pool)
+    with failing("delete_deployment", after=False, error=Killed()), pytest.raises(Killed):
+        await removing.remove(store, fresh.name, fresh.name, with_pending=False)
+    assert await there(client, fresh) == (False, True)
+    assert (await delete(fresh.name)).name == "SUCCESS"
+    assert await there(client, fresh) == (False, False)
+    assert (await delete(fresh.name)).message.startswith("AC-206")
