@@ -26,7 +26,11 @@ FOLDER = Path("v2", "app-connect")
 """Below the UI folder. ``v2`` is the version of the UI that people see."""
 
 MANUALS = "MANUAL*.ja.md"
-"""``MANUAL.ja.md`` becomes ``folder.html``, ``MANUAL.slips.ja.md`` ``folder-slips.html``."""
+"""``MANUAL.ja.md`` becomes ``folder.html``, ``MANUAL.slips.ja.md`` ``folder-slips.html``; that of
+``kit`` is about what all connectors have in common."""
+
+_MANUAL = re.compile(r"(?:\.\./(?P<folder>\w+)/)?MANUAL(?P<variant>[\w.]*)\.ja\.md(?P<part>#.*)?")
+_ERRORS = re.compile(r"(?:\.\./)+docs/errors\.ja\.md(?P<part>#.*)?")
 LOGO = "logo.svg"
 
 _PAGE = """<!doctype html>
@@ -74,8 +78,7 @@ def publish(ui_dir: Path) -> None:
             shutil.copyfile(logo, target / f"{folder.name}.svg")
         for manual in sorted(folder.glob(MANUALS)):
             page = render(manual, target / "images")
-            variant = manual.name.removeprefix("MANUAL").removesuffix(".ja.md").replace(".", "-")
-            (target / f"{folder.name}{variant}.html").write_text(page, "utf-8")
+            (target / str(_page_of(manual.name, folder.name))).write_text(page, "utf-8")
     (target / ERRORS_PAGE).write_text(render_errors(), "utf-8")
 
 
@@ -105,11 +108,36 @@ def render(manual: Path, images: Path) -> str:
     # Not ``commonmark`` as it is: tables are ours to write, HTML is not.
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = reader.parse(manual.read_text("utf-8"))
+    for opening, words in pairwise(tokens):
+        if opening.type == "heading_open":
+            opening.attrs["id"] = _id_of(words.content)
     for token in tokens:
         _bring_pictures(token.children or [], manual.parent, images)
+        _lead_to_pages(token.children or [], manual.parent.name)
     body = reader.renderer.render(tokens, reader.options, {})
     title = next((t.content for t in tokens if t.type == "inline"), manual.parent.name)
     return _PAGE.format(title=html.escape(title), body=body)
+
+
+def _page_of(link: str, folder: str) -> str | None:
+    """The page that a link of a manual in ``folder`` is about; ``None`` = it leads elsewhere."""
+    if found := _MANUAL.fullmatch(link):
+        variant = found["variant"].replace(".", "-")
+        return f"{found['folder'] or folder}{variant}.html{found['part'] or ''}"
+    if found := _ERRORS.fullmatch(link):
+        return f"{ERRORS_PAGE}{found['part'] or ''}"
+    return None
+
+
+def _id_of(heading: str) -> str:
+    """As GitHub names a heading: the same links lead there, and here."""
+    return re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")
+
+
+def _lead_to_pages(tokens: Sequence[Token], folder: str) -> None:
+    for token in tokens:
+        if token.type == "link_open" and (page := _page_of(str(token.attrs["href"]), folder)):
+            token.attrs["href"] = page
 
 
 def _bring_pictures(tokens: Sequence[Token], beside: Path, images: Path) -> None:

@@ -138,7 +138,7 @@ async def _pool(client: PrefectClient, name: str) -> list[Finding]:
         return [Finding(item, "異常", "動いていません。処理は始まりません", _START)]
     if closed:
         words = f"一時停止しています（{'、'.join(closed)}）"
-        return [Finding(item, "異常", words, "Prefect の Work Pools で、一時停止を解除する")]
+        return [Finding(item, "異常", words, "左のメニューの「実行環境」で、一時停止を解除する")]
     return [Finding(item, "正常", "動いています")]
 
 
@@ -149,7 +149,7 @@ def _schedules(deployments: Iterable[DeploymentResponse]) -> list[Finding]:
             continue
         item = f"スケジュール（{each.name}）"
         if each.paused or not any(schedule.active for schedule in each.schedules):
-            remedy = "自動で処理するときは、Deployments でスケジュールをオンにする"
+            remedy = "自動で処理するときは、連携一覧で接続を開き、スケジュールをオンにする"
             found.append(Finding(item, "注意", "止まっています（手動実行だけです）", remedy))
         else:
             found.append(Finding(item, "正常", "有効です"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -74,6 +75,24 @@ def test_a_manual_becomes_a_page_that_asks_for_nothing_outside(tmp_path: Path) -
     assert (tmp_path / "images" / "there.png").read_bytes() == b"png"
     assert "（図: ない）" in page
     assert not re.search(r"(?:src|href)=\"https?:", page)
+
+
+def test_links_of_manuals_lead_somewhere_in_the_folder_and_on_the_page(tmp_path: Path) -> None:
+    publish(tmp_path)
+    folder = tmp_path / "v2" / "app-connect"
+    pages = {path.name: path.read_text("utf-8") for path in folder.glob("*.html")}
+    ids = {name: set(re.findall(r'id="([^"]+)"', page)) for name, page in pages.items()}
+    led = set()
+    for name, page in pages.items():
+        for target, part in re.findall(r'href="([^"#]*)#?([^"]*)"', page):
+            assert target in pages, (name, target)
+            assert not part or unquote(part) in ids[target], (name, target, unquote(part))
+            led.add((name, target))
+    manuals = set(pages) - {"errors.html", "kit.html"}
+    assert {(each, "kit.html") for each in manuals} <= led, "each leads to what all have in common"
+    for manual in (ROOT / "connectors").glob("*/MANUAL*.ja.md"):
+        for link in re.findall(r"\]\(([^)#]+)", manual.read_text("utf-8")):
+            assert (manual.parent / link).is_file(), (manual, link)
 
 
 def test_publishing_again_is_fine(tmp_path: Path) -> None:
