@@ -1,4 +1,4 @@
-"""``app-connect licence``: issue, list, revoke and check registration numbers (登録番号)."""
+"""``app-connect licence``: issue, list, revoke, unlock, check registration numbers (登録番号)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from flows.engine.store import LicenceRow
 
 licence = typer.Typer(help="コネクタの契約（登録番号）を管理します。", no_args_is_help=True)
 
-COLUMNS = ("登録番号", "コネクタ", "会社名", "電話番号", "開始日", "終了日", "状態", "備考")
+COLUMNS = (
+    *("登録番号", "コネクタ", "会社名", "電話番号", "開始日", "終了日", "状態", "備考"),
+    "処理した接続",
+)
 _DAY = "%Y-%m-%d"
 
 Json = Annotated[bool, typer.Option("--json", help="結果を JSON で表示します。")]
@@ -69,12 +74,16 @@ def issue(
     with Store().begin() as db:
         written = licences.issue(db, wanted, replace=replace)
         found = licences.find(db, wanted.registration_number)
+        entry = _entry(db, found) if found else {}
     if found is None or not (written or _same(found, wanted)):
         raise SettingsError("AC-113", licences.number_of(wanted.registration_number))
     if as_json:
-        typer.echo(json.dumps(_entry(found), ensure_ascii=False))
+        typer.echo(json.dumps(entry, ensure_ascii=False))
         return
     typer.echo(f"{'発行しました' if written else '発行済みです'}: {found.registration_number}")
+    for title in ("会社名", "電話番号", "コネクタ", "開始日", "終了日"):
+        typer.echo(f"  {title}: {entry[title] or '（なし）'}")
+    typer.echo("担当者には、登録番号と電話番号を一緒に知らせてください。2つを合わせて確かめます。")
 
 
 def _same(found: LicenceRow, wanted: LicenceRow) -> bool:
@@ -97,7 +106,7 @@ def list_(as_json: Json = False) -> None:
     from flows.engine.store import Store
 
     with Store().begin() as db:
-        entries = [_entry(each) for each in licences.listed(db)]
+        entries = [_entry(db, each) for each in licences.listed(db)]
     if as_json:
         typer.echo(json.dumps(entries, ensure_ascii=False))
         return
@@ -117,10 +126,30 @@ def revoke(
 
     with Store().begin() as db:
         found = licences.revoke(db, number, now())
+        entry = _entry(db, found)
     if as_json:
-        typer.echo(json.dumps(_entry(found), ensure_ascii=False))
+        typer.echo(json.dumps(entry, ensure_ascii=False))
         return
-    typer.echo(f"取り消しました: {found.registration_number}")
+    typer.echo(f"取り消しました: {found.registration_number}（{found.company}）")
+    typer.echo(f"次の処理から止まる接続: {entry['処理した接続'] or 'ありません'}")
+    typer.echo("元に戻すときは、app-connect licence issue に同じ番号と --replace を付けます。")
+
+
+@licence.command()
+def unlock(
+    number: Annotated[str, typer.Argument(help="登録番号です。")], as_json: Json = False
+) -> None:
+    """続けて誤って止まった登録番号を、すぐに確かめられるようにします。"""
+    _client()
+    from flows.engine import licences
+    from flows.engine.store import Store
+
+    with Store().begin() as db:
+        entry = _entry(db, licences.unlock(db, number))
+    if as_json:
+        typer.echo(json.dumps(entry, ensure_ascii=False))
+        return
+    typer.echo(f"解除しました: {entry['登録番号']}（電話番号 {entry['電話番号']}）")
 
 
 @licence.command()
@@ -148,20 +177,24 @@ def check(
     typer.echo(json.dumps(done) if as_json else f"確認できました: {licences.number_of(number)}")
 
 
-def _entry(row: LicenceRow) -> dict[str, Any]:
-    from flows.engine.clock import now
-    from flows.engine.licences import standing
+def _entry(db: Connection, row: LicenceRow) -> dict[str, Any]:
+    from flows.engine import licences
+    from flows.engine.clock import jst_text, now
+    from flows.engine.phone import as_written
 
-    problem = standing(row, now())
+    problem = licences.standing(row, now())
+    until = licences.locked(db, now()).get(row.registration_number)
+    state = problem.title if problem else "有効"
     values = (
         row.registration_number,
         row.connector or "すべて",
         row.company,
-        row.phone,
+        as_written(row.phone),
         row.valid_from.isoformat(),
         row.expires_on.isoformat() if row.expires_on else "",
-        problem.title if problem else "有効",
+        f"{state}、{jst_text(until)} まで確認を停止" if until else state,
         row.note,
+        "、".join(licences.used_by(db, row.registration_number)),
     )
     return dict(zip(COLUMNS, values, strict=True))
 

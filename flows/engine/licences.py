@@ -54,8 +54,12 @@ _WRONG = text(
     "locked_until = :until"
 )
 _RIGHT = text("DELETE FROM licence_attempt WHERE registration_number = :number")
+_LOCKED = text(
+    "SELECT registration_number, locked_until FROM licence_attempt WHERE locked_until > :at"
+)
 _FORGET = text("DELETE FROM licence_attempt WHERE last_at < :before")
 _CONNECTION = text("SELECT licence, licence_grace FROM connection WHERE name = :name")
+_USED_BY = text("SELECT name FROM connection WHERE licence = :number ORDER BY name")
 _ADMITTED = text("UPDATE connection SET licence = :number WHERE name = :name")
 
 
@@ -118,6 +122,8 @@ def phone_of(typed: str) -> str:
 def issue(db: Connection, licence: LicenceRow, *, replace: bool = False) -> bool:
     """Write a licence down; a number and a telephone number in any notation.
 
+    Putting it in the place of another one ends the count of wrong tries: they may have been right.
+
     Args:
         db: A transaction.
         licence: Whom the number belongs to.
@@ -144,6 +150,8 @@ def issue(db: Connection, licence: LicenceRow, *, replace: bool = False) -> bool
 
 def _write(db: Connection, licence: LicenceRow, number: str, phone: str, *, replace: bool) -> bool:
     values = licence.model_dump() | {"registration_number": number, "phone": phone}
+    if replace:
+        db.execute(_RIGHT, {"number": number})
     return db.execute(_ISSUE, values | {"replace": replace}).first() is not None
 
 
@@ -171,6 +179,29 @@ def find(db: Connection, typed: str) -> LicenceRow | None:
 def listed(db: Connection) -> list[LicenceRow]:
     """Every licence, by number."""
     return [LicenceRow(**row) for row in db.execute(_ALL).mappings()]
+
+
+def locked(db: Connection, at: datetime) -> dict[str, datetime]:
+    """Numbers that nobody can have checked at a moment, and until when."""
+    return {row[0]: row[1] for row in db.execute(_LOCKED, {"at": at})}
+
+
+def unlock(db: Connection, typed: str) -> LicenceRow:
+    """Let a number be tried again at once.
+
+    Raises:
+        SettingsError: ``AC-113``, there is no such number.
+    """
+    found = find(db, typed)
+    if found is None:
+        raise SettingsError("AC-113", number_of(typed))
+    db.execute(_RIGHT, {"number": found.registration_number})
+    return found
+
+
+def used_by(db: Connection, typed: str) -> list[str]:
+    """Connections whose runs were opened with a number, by name; deleted ones among them."""
+    return [row[0] for row in db.execute(_USED_BY, {"number": number_of(typed)})]
 
 
 def standing(licence: LicenceRow, at: datetime) -> AppConnectError | None:

@@ -14,6 +14,14 @@ _TAIL = re.compile(r"(内線|代表?).*$")
 _DIALLED = re.compile(r"^\s*00(?=81)")
 
 
+def as_written(number: str) -> str:
+    """``03-1234-5678`` for a number of Japan as `e164` gives it; any other text as it is."""
+    if not number.startswith("+81"):
+        return number
+    found = phonenumbers.parse(number)
+    return phonenumbers.format_number(found, phonenumbers.PhoneNumberFormat.NATIONAL)
+
+
 def e164(typed: str) -> str | None:
     """``+81312345678`` for any notation of a number; ``None`` when it is none.
 

@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner
 
-from connectors.kit import SettingsError
+from connectors.kit import AppConnectError
 from deployments.cli.licence import licence
 from flows.engine.store import Store, migrate
 from flows.engine.store.database import URL_VARIABLE
@@ -27,7 +28,7 @@ def call(
 
     def run(*arguments: str, status: int = 0) -> str:
         done = CliRunner().invoke(licence, list(arguments), env={"COLUMNS": "200"})
-        if isinstance(done.exception, SettingsError):
+        if isinstance(done.exception, AppConnectError):
             assert status == 1
             return str(done.exception)
         assert done.exit_code == status, done.output
@@ -51,12 +52,38 @@ def test_issue_list_check_revoke(call: Callable[..., str]) -> None:
         each for each in listed if each["登録番号"] == "AC-7777-0001"
     ).items()
     assert "登録番号（2 件）" in call("list")
+    assert {each["電話番号"] for each in listed} == {"03-1234-5678"}
 
     assert "確認できました" in call("check", "AC-7777-0001", "--phone", "+81 3 1234 5678")
     said = json.loads(call("check", "AC-7777-0001", "--phone", "1", "--json", status=1))
     assert said["ok"] is False
     assert said["error"]["code"] == "AC-107"
 
+    # Locked by wrong ones: the operator sees it, and lets it be tried at once.
+    right = ("check", "AC-7777-0001", "--phone", "０３（１２３４）５６７８")
+    for _ in range(6):
+        call("check", "AC-7777-0001", "--phone", "1", status=1)
+    locked = call(*right, status=1)
+    assert "AC-112" in locked
+    assert "app-connect licence unlock" in locked
+    states = [each["状態"] for each in json.loads(call("list", "--json"))]
+    assert sum("まで確認を停止" in state for state in states) == 1
+    assert "解除しました: AC-7777-0001（電話番号 03-1234-5678）" in call("unlock", "ac-7777-0001")
+    assert "確認できました" in call(*right)
+    assert "AC-113" in call("unlock", "AC-0000-9999", status=1)
+    for _ in range(6):
+        call("check", "AC-7777-0001", "--phone", "1", status=1)
+    call(*ISSUE, "--until", "2099-03-31", "--replace")
+    assert "確認できました" in call(*right), "issued anew, it is tried anew"
+
+    with Store().begin() as db:
+        db.execute(
+            text(
+                "INSERT INTO connection (name, connector, fence, licence) "
+                "VALUES ('shop', 'customers-from-kintone', 0, 'AC-7777-0001')"
+            )
+        )
+    assert "次の処理から止まる接続: shop" in call("revoke", "AC-7777-0001")
     assert json.loads(call("revoke", "AC-7777-0001", "--json"))["状態"] == "契約の取り消し"
     assert "AC-111" in call("check", "AC-7777-0001", "--phone", "03-1234-5678", status=1)
     assert "AC-113" in call("revoke", "AC-0000-9999", status=1)
