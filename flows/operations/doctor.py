@@ -50,8 +50,8 @@ async def examine(store: Store, masker: Masker) -> list[Finding]:
     heard: list[Heard] = []
     try:
         async with get_client() as client:
-            found += await _prefect(client)
             names = await _connections(client)
+            found += await _prefect(client, {name for _, name in names})
         found += await _tokens(masker)
     except Exception as error:  # noqa: BLE001 (Prefect's client raises many kinds)
         said = f"応答がありません（{type(error).__name__}）"
@@ -109,7 +109,7 @@ async def _tokens(masker: Masker) -> list[Finding]:
     return found
 
 
-async def _prefect(client: PrefectClient) -> list[Finding]:
+async def _prefect(client: PrefectClient, connections: set[str]) -> list[Finding]:
     problem = await client.api_healthcheck()
     if problem is not None:
         raise problem
@@ -120,7 +120,7 @@ async def _prefect(client: PrefectClient) -> list[Finding]:
     pools = {each.work_pool_name for each in deployments if each.work_pool_name}
     for pool in sorted(pools):
         found += await _pool(client, pool)
-    return [*found, *_schedules(deployments), await _late(client)]
+    return [*found, *_schedules(deployments, connections), await _late(client)]
 
 
 async def _pool(client: PrefectClient, name: str) -> list[Finding]:
@@ -142,13 +142,22 @@ async def _pool(client: PrefectClient, name: str) -> list[Finding]:
     return [Finding(item, "正常", "動いています")]
 
 
-def _schedules(deployments: Iterable[DeploymentResponse]) -> list[Finding]:
+def _schedules(
+    deployments: Iterable[DeploymentResponse], connections: set[str] | None = None
+) -> list[Finding]:
+    """A line for each deployment of a connection; ``connections`` = those that are saved."""
     found = []
     for each in deployments:
         if _OPERATION in each.tags:
             continue
         item = f"スケジュール（{each.name}）"
-        if each.paused or not any(schedule.active for schedule in each.schedules):
+        if connections is not None and each.parameters.get("connection") not in connections:
+            words = "接続の設定がありません（削除の途中で止まったか、設定だけが削除されました）"
+            remedy = (
+                "「接続の削除」を、同じ名前でもう一度実行する（続けて使うときは「新しい接続」）"
+            )
+            found.append(Finding(item, "注意", words, remedy))
+        elif each.paused or not any(schedule.active for schedule in each.schedules):
             remedy = "自動で処理するときは、連携一覧で接続を開き、スケジュールをオンにする"
             found.append(Finding(item, "注意", "止まっています（手動実行だけです）", remedy))
         else:

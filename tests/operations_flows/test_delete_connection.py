@@ -235,6 +235,9 @@ async def test_stopped_half_way_the_same_again_does_the_rest(
         await removing.remove(store, name, name, with_pending=False)
     assert await there(client, world) == (False, True)
     assert await scheduled(client, deployment) == 0
+    names = {saved for _, saved in await doctor._connections(client)}
+    (line,) = doctor._schedules([await client.read_deployment(deployment)], names)  # type: ignore[arg-type]
+    assert line.remedy.startswith("「接続の削除」を、同じ名前でもう一度")
     late = await world.run()
     assert late.state.message.startswith("AC-206")
     assert "「接続の削除」をもう一度実行する" in late.state.message
