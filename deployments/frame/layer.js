@@ -3,7 +3,8 @@
 (() => {
   "use strict";
   const KEY = "app-connect-language";
-  const { words, patterns, names, generated, version, hidden, menu } = appConnectWords;
+  const { words, patterns, names, generated, version, hidden, menu, blank } = appConnectWords;
+  const here = document.currentScript.src; // our pages lie beside this file
   const rules = patterns.map((rule) => ({ match: new RegExp(rule.match, "s"), ja: rule.ja }));
   const madeUp = new RegExp(generated.match);
   const versionId = new RegExp(version.match);
@@ -59,7 +60,8 @@
     if (!/[A-Za-z]/.test(key) && !versionId.test(key)) return undefined;
     const onItsPage = location.pathname.includes(generated.link) ? generated.heading : "";
     const named = [`a[href*="${generated.link}"]`, onItsPage].filter(Boolean).join();
-    if (madeUp.test(key) && element.closest(named)) return generated.ja;
+    const known = Object.hasOwn(words, key) || Object.hasOwn(names, key); // tags, beside the name
+    if (!known && madeUp.test(key) && element.closest(named)) return generated.ja;
     if (versionId.test(key) && element.closest(`a[href*="${version.link}"]`)) return version.ja;
     return lookUp(key);
   }
@@ -136,6 +138,44 @@
     }
   }
 
+  function muteFormsBehind(event) {
+    // 「追加」 in a form opens the block's own form in a dialog. In the page it lies elsewhere, but
+    // React hands its submit event on to the form behind: 「作成」 would submit that, too, and start
+    // a run before the new block is chosen. While the event is on its way, the others are deaf.
+    const own = event.target;
+    if (!(own instanceof HTMLFormElement) || own.closest("[role='dialog']") === null) return;
+    const key = Object.keys(own).find((name) => name.startsWith("__reactProps$"));
+    if (typeof own[key]?.onSubmit !== "function") return;
+    for (const form of document.forms) {
+      const props = form[key];
+      if (form === own || typeof props?.onSubmit !== "function") continue;
+      const deaf = { ...props, onSubmit: undefined };
+      form[key] = deaf;
+      setTimeout(() => {
+        // Unless React has drawn the form anew meanwhile.
+        if (form[key] === deaf) form[key] = props;
+      });
+    }
+  }
+
+  function helpWhenBlank() {
+    // The browser may have kept a page whose programs are gone since an upgrade of Prefect.
+    const root = document.getElementById("root");
+    if (root === null || root.childElementCount > 0) return;
+    const help = document.createElement("p");
+    help.lang = "ja";
+    help.style.cssText = "margin:30vh auto 0;max-width:38rem;padding:1rem;font:16px/1.8 sans-serif";
+    const link = document.createElement("a");
+    link.href = new URL(blank.page, here).href;
+    link.textContent = blank.link;
+    help.append(blank.text, link);
+    document.body.append(help);
+    new MutationObserver((_, observer) => {
+      observer.disconnect();
+      help.remove();
+    }).observe(root, { childList: true });
+  }
+
   function begin() {
     addSwitch();
     addMenu();
@@ -144,6 +184,7 @@
       // Machine translation by the browser on top of this one would only spoil it.
       document.documentElement.translate = false;
     }
+    setTimeout(helpWhenBlank, blank.seconds * 1000);
     doAll(document.body);
     new MutationObserver((changes) => {
       addMenu();
@@ -161,6 +202,8 @@
     });
   }
 
+  // First of all listeners; a later React without these names only finds nothing to do here.
+  addEventListener("submit", muteFormsBehind, true);
   if (document.body) begin();
   else addEventListener("DOMContentLoaded", begin);
 })();

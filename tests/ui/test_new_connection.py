@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import Page, expect
 
 from deployments.samples import PHONE
+from deployments.samples.kintone import DEMO_API_TOKEN
 
 from .conftest import Screen
 
-NAME = "from-the-browser"
+NAME, OTHER = "from-the-browser", "another-log-in"
 
 
 def pick(page: Page, name: str) -> None:
@@ -34,9 +37,26 @@ def test_a_connection_is_made_on_one_page_and_runs(screen: Screen, page: Page) -
         pick(page, "sample")
     page.get_by_label("アプリID", exact=True).fill("1")
     page.get_by_label("接続の名前（任意）").fill(NAME)
+    # Everything is there, and then another log-in is added: its 「作成」 creates it and no more.
+    page.get_by_role("button").filter(has_text=re.compile("^追加$")).nth(1).click()
+    dialog = page.get_by_role("dialog")
+    for title, value in {
+        "名前": OTHER,
+        "サブドメイン": "example",
+        "APIトークン（任意）": DEMO_API_TOKEN,
+        "接続先URL（試験用）（任意）": screen.address("kintone"),
+    }.items():
+        dialog.get_by_label(title, exact=True).fill(value)
+    dialog.get_by_role("button", name="作成").click()
+    expect(dialog).to_have_count(0)
+    expect(page.get_by_role("button").filter(has_text=OTHER)).to_be_visible()
     page.get_by_role("button", name="実行する").click()
     made = screen.finished_run(known)
     assert made["state_name"] == "SUCCESS", made["state"]["message"]
+    assert len({run["id"] for run in screen.runs()} - known) == 1, "one 「実行する」, one run"
+    (other,) = [d for d in screen.find("block_documents") if d["name"] == OTHER]
+    chosen = made["parameters"]["partner"]["$ref"]["block_document_id"]
+    assert chosen == other["id"], "the one that was added last"
 
     (deployment,) = [d for d in screen.find("deployments") if d["name"].endswith(f" {NAME}")]
     (schedule,) = deployment["schedules"]
