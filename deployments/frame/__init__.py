@@ -9,6 +9,7 @@ page gets a Content-Security-Policy: the browser talks to this installation and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tomllib
@@ -24,6 +25,7 @@ _PAGE = Path("v2", "index.html")
 _SCRIPT = "frame.js"
 _NAMES = "frame-names.json"
 _OURS = re.compile(r"\s*<!-- app-connect -->.*?<!-- /app-connect -->", re.DOTALL)
+_LINK = re.compile(rf"{re.escape(_SCRIPT)}[?\w]*")
 _ASSETS = re.compile(r'src="([^"]*/)assets/')
 
 
@@ -44,7 +46,6 @@ def install(ui_dir: Path, origin: str) -> None:
     """
     folder = ui_dir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    _write_script(folder)
     page = ui_dir / _PAGE
     text = _OURS.sub("", page.read_text("utf-8"))
     found = _ASSETS.search(text)
@@ -55,6 +56,7 @@ def install(ui_dir: Path, origin: str) -> None:
         f'    <script src="{base}{FOLDER.name}/{_SCRIPT}" defer></script><!-- /app-connect -->'
     )
     page.write_text(text.replace("<head>", f"<head>{head}", 1), "utf-8")
+    _write_script(ui_dir)
 
 
 def name_flows(ui_dir: Path, names: Mapping[str, str]) -> None:
@@ -67,16 +69,22 @@ def name_flows(ui_dir: Path, names: Mapping[str, str]) -> None:
     folder = ui_dir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _NAMES).write_text(json.dumps(names, ensure_ascii=False), "utf-8")
-    _write_script(folder)
+    _write_script(ui_dir)
 
 
-def _write_script(folder: Path) -> None:
+def _write_script(ui_dir: Path) -> None:
+    """Write the script, and name it in the page by its content: browsers keep an old one else."""
+    folder, page = ui_dir / FOLDER, ui_dir / _PAGE
     words = dictionary()
     known = folder / _NAMES
     names = json.loads(known.read_text("utf-8")) if known.exists() else {}
     data = json.dumps({**words, "names": names}, ensure_ascii=False)
     layer = resources.files(__name__).joinpath("layer.js").read_text("utf-8")
-    (folder / _SCRIPT).write_text(f"const appConnectWords = {data};\n{layer}", "utf-8")
+    script = f"const appConnectWords = {data};\n{layer}"
+    (folder / _SCRIPT).write_text(script, "utf-8")
+    if page.exists():
+        version = hashlib.sha256(script.encode()).hexdigest()[:12]
+        page.write_text(_LINK.sub(f"{_SCRIPT}?{version}", page.read_text("utf-8")), "utf-8")
 
 
 def policy(origin: str) -> str:

@@ -14,7 +14,20 @@ from .conftest import AUTH, Screen
 # Names of products, and abbreviations that Japanese screens use as they are.
 KNOWN = (
     *("App Connect", "Prefect", "kintone", "SmartHR", "KING OF TIME", "OBCiD", "OAuth", "Excel"),
-    *("API", "CSV", "ID", "IDs", "URL", "JSON", "PC", "OK", "SUCCESS", "ERROR", "Shift_JIS"),
+    *(
+        "Webhook",
+        "API",
+        "CSV",
+        "ID",
+        "IDs",
+        "URL",
+        "JSON",
+        "PC",
+        "OK",
+        "SUCCESS",
+        "ERROR",
+        "Shift_JIS",
+    ),
     *(
         "app-connect login",
         "app-connect",
@@ -107,6 +120,9 @@ def test_nothing_that_a_clerk_reads_is_english(screen: Screen, page: Page) -> No
         settled(page)
         if words := english(page):
             left[name] = words
+        if name == "処理":
+            # It has begun, and has its name; its tags are no names.
+            expect(page.get_by_text("（開始前の処理）")).to_have_count(0)
     assert left == {}
 
 
@@ -157,6 +173,19 @@ def test_the_browser_talks_to_nobody_but_us(screen: Screen, page: Page) -> None:
     stopped = [text for text in refused if "Content Security Policy" in text]
     assert all("amplitude" in text for text in stopped), stopped
     assert broken == []
+
+
+def test_a_page_that_stays_blank_says_what_to_do(screen: Screen, page: Page) -> None:
+    """As after an upgrade, when the browser has kept a page whose programs are gone."""
+    page.clock.install()
+    page.route("**/assets/index-*.js", lambda route: route.abort())
+    page.goto(f"{screen.url}/v2/runs")
+    link = page.get_by_role("link", name="画面に何も表示されないときの手引き")
+    expect(link).to_have_count(0)
+    page.clock.fast_forward(21_000)
+    expect(page.get_by_text("Ctrl + F5 を押して")).to_be_visible()
+    link.click()
+    expect(page.get_by_role("heading", name="画面に何も表示されないとき")).to_be_in_viewport()
 
 
 @pytest.fixture
