@@ -28,7 +28,7 @@ from flows.engine.model import Mode, Reject
 from flows.engine.pipeline import Record
 from flows.engine.sending import Books, Sent, deliver
 from flows.engine.staging import Staged
-from flows.engine.store import relax
+from flows.engine.store import relax, to_its_end
 from flows.engine.transform import Prepared
 
 PREVIEW_ROWS = 200
@@ -107,8 +107,9 @@ async def _pass(run: RunContext, stage: str, *, last: bool) -> None:
                     where = (run.handle.connection, run.destination)
                     await run.store.do(note_destination, *where)
                     noted = True
-                await run.store.do(kind.plan, run, batch, last=last)
+                # Before it is written: what is cancelled here is in the books all the same.
                 not_sent[batch.batch_id] = batch
+                await to_its_end(run.store.do(kind.plan, run, batch, last=last))
             await to_send.put(batch)
         await to_send.put(None)
 
@@ -123,6 +124,7 @@ async def _pass(run: RunContext, stage: str, *, last: bool) -> None:
             # What was answered is still written; what was only prepared never left.
             for task in before:
                 task.cancel()
+            await asyncio.gather(*before, return_exceptions=True)
             await to_record.put(None)
             await recorder
             await _give_back(run, run.ledger, [i for b in not_sent.values() for i in b.intents])

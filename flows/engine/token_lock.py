@@ -9,17 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from hashlib import blake2b
-from typing import Any, TypeVar
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from connectors.kit import AppConnectError, WaitError
-from flows.engine.store import Store
-
-T = TypeVar("T")
+from flows.engine.store import Store, to_its_end
 
 _POLL_SECONDS = 0.1
 """How often a waiting process asks for the lock; a refresh takes longer than that."""
@@ -96,15 +93,3 @@ async def alone(
             # A lock that was lost with its connection is gone, too; what it protected is done.
             with contextlib.suppress(AppConnectError, SQLAlchemyError):
                 await to_its_end(asyncio.to_thread(stack.close))
-
-
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Await ``work``; a cancellation waits until it is done."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # seen: it is the cancellation that counts
-        raise

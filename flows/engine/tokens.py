@@ -48,8 +48,8 @@ from connectors.kit import (
 )
 from flows.engine.clock import JST
 from flows.engine.points import reached
-from flows.engine.store import Store
-from flows.engine.token_lock import TokenLock, alone, to_its_end
+from flows.engine.store import Store, to_its_end
+from flows.engine.token_lock import TokenLock, alone
 from flows.engine.token_marks import FAILED, REFUSED, SENT, Mark, fingerprint, this_process
 
 _UNREACHABLE = (httpx.HTTPError, OSError, PrefectException)

@@ -17,7 +17,7 @@ from company import Company, Kill
 from customers import CustomerCompany
 
 from connectors.kit.emulator import Fault
-from flows.engine import clock, history, lease
+from flows.engine import clock, documents, history, lease
 from flows.engine.brake import run_limit
 from flows.engine.core import Ending
 
@@ -84,6 +84,29 @@ def test_row_09_sigterm_waits_for_the_answer_and_sends_nothing_more(firm: Compan
     assert ending.counts is not None
     assert (ending.counts.created, ending.counts.unchanged) == (250 - stored, stored)
     once_each(firm, 250)
+
+
+def test_row_09_what_is_being_planned_when_the_run_ends_is_known_not_to_be_sent(
+    firm: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its intents are written by a thread, which goes on when its coroutine is cancelled."""
+    firm.fill(600)  # two batches
+    plan, planned = documents.plan, []
+
+    def slow(db: Any, run: Any, batch: Any, *, last: bool) -> None:
+        if planned:
+            until(lambda: "unsent" in firm.states())  # the first batch is refused by now
+        plan(db, run, batch, last=last)
+        planned.append(len(batch.intents))
+
+    monkeypatch.setattr(documents, "plan", slow)
+    firm.bugyo.faults.add(Fault(kind="status", status=403, path=IMPORT, body="{}"))
+    ending = firm.run()
+    assert ending.error is not None
+    assert len(planned) == 2
+    assert firm.states() == {"unsent": 600}
+    assert firm.run().error is None
+    once_each(firm, 600)
 
 
 def test_row_09_sigterm_while_reading_ends_at_once(firm: Company) -> None:

@@ -1,6 +1,6 @@
 """The store: our own books in PostgreSQL, beside Prefect's. See `tables` for what it holds."""
 
-from flows.engine.store.database import Store, migrate
+from flows.engine.store.database import Store, migrate, to_its_end
 from flows.engine.store.relaxed import relax
 from flows.engine.store.tables import (
     CodeMapping,
@@ -29,4 +29,5 @@ __all__ = [
     "UnmappedCode",
     "migrate",
     "relax",
+    "to_its_end",
 ]

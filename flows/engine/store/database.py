@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -251,3 +251,19 @@ class Store:
         except (OperationalError, DBAPIError):
             return False
         return True
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work``; a cancellation waits until it is done.
+
+    For a transaction in a thread, which goes on however its coroutine ends: whoever cleans up
+    afterwards has to know what it wrote.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # seen: it is the cancellation that counts
+        raise
