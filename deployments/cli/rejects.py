@@ -29,10 +29,10 @@ def print_rejects(connection: str, csv: Path | None, *, as_json: bool) -> None:
     with Store().begin() as db:
         if csv is not None:
             full = rejects.lines(db, connection)
-            data = reject_csv.write(connection, full)
         else:
             found = rejects.listed(db, connection)
     if csv is not None:
+        data = reject_csv.write(connection, full)  # many rows take a while: not in a transaction
         csv.touch(mode=0o600)  # it holds what the records hold
         csv.write_bytes(data)
         typer.echo(f"{len(full):,} 件を {csv} に書き出しました。")
