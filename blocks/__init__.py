@@ -3,7 +3,7 @@
 from blocks.alerts import MailAlert, WebhookAlert
 from blocks.bugyo import BugyoCredentials
 from blocks.connection import DAILY_AT, TIMEZONE, Connection, Days
-from blocks.form import NEEDED, FormBlock, FormModel
+from blocks.form import FormBlock, FormModel
 from blocks.kingoftime import KingOfTimeCredentials
 from blocks.kintone import KintoneCredentials
 from blocks.mfexpense import MfExpenseCredentials
@@ -14,7 +14,6 @@ from blocks.webhook import WebhookSettings
 
 __all__ = [
     "DAILY_AT",
-    "NEEDED",
     "TIMEZONE",
     "BugyoCredentials",
     "Connection",

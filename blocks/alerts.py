@@ -22,7 +22,7 @@ import httpx
 from prefect.blocks.abstract import NotificationBlock, NotificationError
 from pydantic import Field, SecretStr, field_validator
 
-from blocks.form import NEEDED, FormBlock
+from blocks.form import FormBlock
 from connectors.kit import (
     Answer,
     ApiClient,
@@ -60,12 +60,11 @@ class MailAlert(FormBlock, NotificationBlock):
     to: list[str] = Field(title="宛先", description="メールアドレスです。", min_length=1)
     sender: str = Field(title="差出人", description="メールアドレスです。")
     host: str = Field(title="SMTPサーバー", description="メールを送るサーバーの名前です。")
-    port: int = Field(default=587, title="ポート", ge=1, le=65535, json_schema_extra=NEEDED)
+    port: int = Field(default=587, title="ポート", ge=1, le=65535)
     security: Security = Field(
         default="STARTTLS",
         title="暗号化",
         description="587番では STARTTLS、465番では TLS です。",
-        json_schema_extra=NEEDED,
     )
     user: str | None = Field(default=None, title="利用者名")
     password: SecretStr | None = Field(default=None, title="パスワード")

@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
-from blocks.form import NEEDED
 from blocks.oauth import OAuthBlock, is_filled
 from connectors.bugyo import GRANT_LIFE
 from connectors.kit import GrantLife
@@ -37,7 +36,6 @@ class BugyoCredentials(OAuthBlock):
         default="製品版",
         title="環境",
         description="接続する奉行クラウドの環境です。",
-        json_schema_extra=NEEDED,
     )
     subscription_key: SecretStr = Field(
         title="サブスクリプションキー",

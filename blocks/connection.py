@@ -14,7 +14,7 @@ from prefect.utilities.names import obfuscate
 from pydantic import Field, SecretStr, StringConstraints
 
 from blocks.bugyo import BugyoCredentials
-from blocks.form import AUTOMATIC, LAST, NEEDED, FormBlock
+from blocks.form import AUTOMATIC, LAST, FormBlock
 from connectors.kit import SettingsError
 
 DAILY_AT = "5:00"
@@ -55,7 +55,8 @@ class Connection(FormBlock, ABC):
             "自動で処理する時刻です（日本時間）。5:00 のように書きます。"
             "cron（分 時 日 月 曜日）でも書けます。"
         ),
-        json_schema_extra={**NEEDED, **LAST},
+        # Of the form only: an empty one that was stored all the same is told by `flows.engine`.
+        json_schema_extra={**LAST, "minLength": 1},
     )
     days: Days = Field(
         default="毎日",
@@ -64,7 +65,7 @@ class Connection(FormBlock, ABC):
             "平日は月〜金曜日、営業日は平日から祝日・年末年始（12/31〜1/3）・会社の休業日を"
             "除いた日です。"
         ),
-        json_schema_extra={**NEEDED, **LAST},
+        json_schema_extra=LAST,
     )
     closing_day: int = Field(
         default=31,
@@ -72,7 +73,7 @@ class Connection(FormBlock, ABC):
         le=31,
         title="締め日",
         description="「処理する日」が締め日の翌・前営業日のときに使います。31 は月末です。",
-        json_schema_extra={**NEEDED, **LAST},
+        json_schema_extra=LAST,
     )
     company_holidays: str = Field(
         default="",

@@ -25,9 +25,6 @@ PAGES_VARIABLE = "APP_CONNECT_PAGES_URL"
 AUTOMATIC: dict[str, Any] = {"automatic": True}
 """``json_schema_extra`` of a field that the program fills in: stored, but not on the form."""
 
-NEEDED: dict[str, Any] = {"needed": True}
-"""``json_schema_extra`` of a field with a default that may not be emptied: not ``(Optional)``."""
-
 
 LAST: dict[str, Any] = {"last": True}
 """``json_schema_extra`` of a field that comes after those which a subclass adds."""
@@ -126,7 +123,7 @@ def tidy(schema: dict[str, Any]) -> dict[str, Any]:
             continue
         if field.pop("last", False):
             field["position"] = len(properties) + place
-        if field.pop("needed", False) and name not in required:
+        if _needed(field) and name not in required:
             required.append(name)
         branches = [branch for branch in field.get("anyOf", []) if branch != {"type": "null"}]
         if len(branches) == 1 and "default" in field and field["default"] is None:
@@ -136,3 +133,14 @@ def tidy(schema: dict[str, Any]) -> dict[str, Any]:
     if required:
         schema["required"] = required
     return schema
+
+
+def _needed(field: dict[str, Any]) -> bool:
+    """Whether a field with a default may not be emptied: it is not ``(Optional)`` then.
+
+    A text may be, unless it has a shortest length or is picked from a list.
+    """
+    default = field.get("default")
+    if isinstance(default, str):
+        return bool(default) and bool(field.keys() & {"enum", "const", "minLength"})
+    return default is not None and default is not False

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from blocks.form import NEEDED, FormBlock
+from blocks.form import FormBlock
 from connectors.kit import SettingsError
 from connectors.smaregi import SERVICE, Environment, environment
 
@@ -37,7 +37,6 @@ class SmaregiCredentials(FormBlock):
         default="製品版",
         title="環境",
         description="接続するスマレジの環境です。",
-        json_schema_extra=NEEDED,
     )
     contract: str = Field(
         title="契約ID",

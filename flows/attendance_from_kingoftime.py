@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from prefect import State, flow
 from pydantic import Field, ValidationError, model_validator
 
-from blocks import NEEDED, Connection, KingOfTimeCredentials
+from blocks import Connection, KingOfTimeCredentials
 from connectors.bugyo import master_operations, resource, row_validator
 from connectors.kingoftime import DailyWorking, MonthlyWorking
 from connectors.kingoftime.items import DAILY, MONTHLY, WorkItem, terms, unit_of, value_of
@@ -48,7 +48,6 @@ class AttendanceSettings(DeliverySettings):
         default="月次",
         title="対象",
         description="月次は月別勤怠（社員・年月ごと）、日次は日別勤怠（社員・日ごと）を連携します。",
-        json_schema_extra=NEEDED,
     )
     start: str = Field(
         title="開始年月",
@@ -65,14 +64,12 @@ class AttendanceSettings(DeliverySettings):
         ),
         ge=1,
         le=36,
-        json_schema_extra=NEEDED,
     )
     month_of: Literal["KING OF TIME の年月", "締め期間の終了日の年月", "締め期間の開始日の年月"] = (
         Field(
             default="KING OF TIME の年月",
             title="年月の決め方",
             description="勤怠をどの年月として登録するかです。",
-            json_schema_extra=NEEDED,
         )
     )
     month_shift: int = Field(
@@ -81,25 +78,21 @@ class AttendanceSettings(DeliverySettings):
         description="翌月の給与で支払うときは 1 にします。",
         ge=-2,
         le=2,
-        json_schema_extra=NEEDED,
     )
     time_format: Literal["H:MM", "10進数"] = Field(
         default="H:MM",
         title="時間の書き方",
         description="218時間45分を「218:45」と書くか「218.75」と書くかです。",
-        json_schema_extra=NEEDED,
     )
     rounding: Literal["四捨五入", "切り捨て", "切り上げ"] = Field(
         default="四捨五入",
         title="10進数の端数",
         description="時間を10進数で書くときの、小数第3位の扱いです。",
-        json_schema_extra=NEEDED,
     )
     empty: Literal["空欄", "0"] = Field(
         default="空欄",
         title="値のない項目",
         description="KING OF TIME に値がない項目を、空欄で送るか 0 で送るかです。",
-        json_schema_extra=NEEDED,
     )
     code_width: int | None = digits_field(
         "社員番号の桁数",

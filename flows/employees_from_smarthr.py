@@ -14,7 +14,7 @@ from typing import Any, Literal
 from prefect import State, flow
 from pydantic import Field
 
-from blocks import NEEDED, Connection, SmartHRCredentials
+from blocks import Connection, SmartHRCredentials
 from connectors.bugyo import master_operations, resource, row_validator
 from connectors.kit import Timer
 from connectors.kit.text import katakana, normalise_code
@@ -75,13 +75,11 @@ class EmployeeSettings(DeliverySettings):
         default="連携しない",
         title="部門",
         description="どの部署を主務として連携するかです。部署コードは「コード変換表」で変換します。",
-        json_schema_extra=NEEDED,
     )
     employment_type: Literal["連携しない", "名前", "コード"] = Field(
         default="連携しない",
         title="雇用区分",
         description="SmartHR の雇用形態の、名前とコードのどちらを連携するかです。",
-        json_schema_extra=NEEDED,
     )
     gender: bool = _personal("性別")
     birth_date: bool = _personal("生年月日")

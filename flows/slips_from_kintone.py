@@ -14,7 +14,7 @@ from typing import Any
 from prefect import State, flow
 from pydantic import Field
 
-from blocks import NEEDED, Connection, KintoneCredentials
+from blocks import Connection, KintoneCredentials
 from connectors.bugyo.journal import JournalLine, JournalSide, JournalSlip
 from flows.engine import ModeName, Tools, run_connector, run_name
 from flows.engine.codes import CodeReader
@@ -72,7 +72,6 @@ class KintoneSlipSettings(SlipSettings):
             "「借方勘定科目」「貸方金額」のように、借方・貸方と項目名をつなげたものにします。"
         ),
         min_length=1,
-        json_schema_extra=NEEDED,
     )
     overlap_minutes: int = overlap_field(1)
 

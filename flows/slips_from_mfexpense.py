@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from prefect import State, flow
 from pydantic import Field
 
-from blocks import NEEDED, Connection, MfExpenseCredentials
+from blocks import Connection, MfExpenseCredentials
 from connectors.bugyo.journal import MAX_SLIP_ROWS, JournalLine, JournalSide, JournalSlip
 from connectors.mfexpense import CREDIT, DEBIT, Entry, Journal, Side, Unit
 from connectors.mfexpense.facts import fact
@@ -63,7 +63,6 @@ class ExpenseSlipSettings(SlipSettings):
             "伝票1枚にする単位です。「経費申請ごと」では、インボイスの登録番号を取得できません。"
             "連携を始めたあとは変更しないでください。"
         ),
-        json_schema_extra=NEEDED,
     )
     months: int = Field(
         default=3,
@@ -73,7 +72,6 @@ class ExpenseSlipSettings(SlipSettings):
         ),
         ge=1,
         le=12,
-        json_schema_extra=NEEDED,
     )
     invoice: Literal["区別する", "区別しない"] = Field(
         default="区別する",
@@ -82,7 +80,6 @@ class ExpenseSlipSettings(SlipSettings):
             "「区別する」では、インボイスの登録番号も特例もない課税仕入を、コード変換表の"
             f"「税区分コード{NO_NUMBER}」で別の税区分（経過措置）に変換します。"
         ),
-        json_schema_extra=NEEDED,
     )
     projects: bool = Field(
         default=False,

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from prefect import State, flow
 from pydantic import Field
 
-from blocks import NEEDED, Connection, SmaregiCredentials
+from blocks import Connection, SmaregiCredentials
 from connectors.bugyo.journal import JournalLine, JournalSide, JournalSlip
 from connectors.kit import SettingsError
 from connectors.smaregi import CASH, CREDIT, StoreDay, Taxed
@@ -59,7 +59,6 @@ class SmaregiSettings(SlipSettings):
             "小計値引・ポイント値引・クーポン・返品の扱いです。"
             "「別の行にする」は、差し引く前の売上を貸方に、値引・返品を借方に立てます。"
         ),
-        json_schema_extra=NEEDED,
     )
     reductions_account: str = Field(
         default="",
@@ -70,7 +69,6 @@ class SmaregiSettings(SlipSettings):
         default=True,
         title="店舗ごとに部門を付ける",
         description="オンにすると、店舗の部門（コード変換表）をすべての行に付けます。",
-        json_schema_extra=NEEDED,
     )
     description: str = Field(
         default="スマレジ売上",

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any, Unpack
 
 from pydantic import TypeAdapter, ValidationError
 
 from connectors.kingoftime._errors import classifier
 from connectors.kingoftime._facts import DAYS_PER_CALL, HOST, PROFILE, ROOT
 from connectors.kingoftime.models import Employee
-from connectors.kit import (
-    Answer,
-    ApiClient,
-    Masker,
-    ServiceClient,
-    ServiceProfile,
-    SettingsError,
-    StaticHeaders,
-    bearer,
-    utc_now,
-)
+from connectors.kit import Answer, ServiceClient, Wiring, access_token, utc_now
 from connectors.kit.days import portions
-from connectors.kit.hosts import base_url
 
 _EMPLOYEES = TypeAdapter(list[Employee])
 _WITH_EMPLOYEE = {"additionalFields": "currentDateEmployee"}
@@ -37,44 +25,19 @@ class KingOfTimeClient(ServiceClient):
 
     Args:
         token: アクセストークン of the administration screen.
-        endpoint: Another address of the API (emulator), e.g. ``http://127.0.0.1:8703``. It has
-            hours of its own: our clock says nothing about them, its answers do.
-        masker: Secrets that must not show in errors; the token is added.
-        verify: TLS verification, as httpx takes it.
-        profile: Time-outs, limits, closed hours.
-        clock: Aware time, for the closed hours.
+        wiring: See `connectors.kit.Wiring`. Another address (``endpoint``) has hours of its own:
+            our clock says nothing about them, its answers do.
 
     Raises:
         SettingsError: ``AC-102``, the token is empty; ``AC-205``/``AC-207``, the address.
     """
 
-    def __init__(
-        self,
-        token: str,
-        *,
-        endpoint: str | None = None,
-        masker: Masker | None = None,
-        verify: ssl.SSLContext | bool = True,
-        profile: ServiceProfile = PROFILE,
-        clock: Callable[[], datetime] = utc_now,
-    ) -> None:
-        token = token.strip()
-        if not token:
-            raise SettingsError("AC-102", service=profile.name)
-        masker = masker or Masker()
-        masker.add(token)
-        hours = profile.closed
-        if endpoint:
-            profile = dataclasses.replace(profile, closed=())
-        self._http = ApiClient(
-            profile,
-            base_url(HOST, endpoint),
-            classify=classifier(hours, clock),
-            authorizer=StaticHeaders(bearer(token)),
-            secrets=masker,
-            verify=verify,
-            clock=clock,
-        )
+    def __init__(self, token: str, **wiring: Unpack[Wiring]) -> None:
+        profile = wiring.get("profile", PROFILE)
+        classify = classifier(profile.closed, wiring.get("clock", utc_now))
+        if wiring.get("endpoint"):
+            wiring["profile"] = dataclasses.replace(profile, closed=())
+        super().__init__(PROFILE, HOST, classify, access_token(token, PROFILE), **wiring)
 
     async def employees(self) -> list[Employee]:
         """The employees as of today, those who have left included.

@@ -1,12 +1,7 @@
 """kintone: client, models, query conditions, ways to log in. The emulator is imported by itself."""
 
 from connectors.kintone._host import PROFILE
-from connectors.kintone.auth import (
-    SCOPES,
-    OAuthClient,
-    api_token,
-    password,
-)
+from connectors.kintone.auth import SCOPES, OAuthClient, api_token
 from connectors.kintone.client import KintoneClient
 from connectors.kintone.models import RecordPage
 from connectors.kintone.query import and_, any_of, compare, literal
@@ -22,5 +17,4 @@ __all__ = [
     "api_token",
     "compare",
     "literal",
-    "password",
 ]

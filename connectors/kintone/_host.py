@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from connectors.kit import RateLimit, ServiceProfile
-from connectors.kit.hosts import customer_host, host_header
+from connectors.kit.hosts import customer_host
 
 PROFILE = ServiceProfile(
     name="kintone",
@@ -12,6 +12,7 @@ PROFILE = ServiceProfile(
     limit=RateLimit(concurrency=5),
     # Of Japan, Japan with client certificates (Secure Access), abroad, and China.
     hosts=("*.cybozu.com", "*.s.cybozu.com", "*.kintone.com", "*.cybozu.cn"),
+    headers={"accept-language": "ja"},
 )
 """What the HTTP client needs to know about kintone."""
 
@@ -27,8 +28,3 @@ def host_of(subdomain: str) -> str:
         SettingsError: ``AC-201``, it cannot be a kintone host.
     """
     return customer_host(PROFILE, subdomain)
-
-
-def host_headers(host: str, endpoint: str | None) -> dict[str, str]:
-    """Headers of every request."""
-    return {"accept-language": "ja", **host_header(host, endpoint)}

@@ -1,4 +1,4 @@
-"""Ways to prove who we are to kintone: API tokens, a login name, or OAuth.
+"""Ways to prove who we are to kintone: API tokens or OAuth.
 
 OAuth facts: authorization and token endpoints are the contract's. The token endpoint takes the
 client by HTTP Basic; access tokens live one hour; a refresh answers *without* a refresh token, the
@@ -7,13 +7,10 @@ old one stays valid until the user withdraws the consent [3rd: several public cl
 
 from __future__ import annotations
 
-import base64
-import ssl
+from typing import Unpack
 
-from connectors.kintone._host import PROFILE, host_headers, host_of
-from connectors.kit import Authorizer, Masker, StaticHeaders, oauth
-from connectors.kit.hosts import base_url
-from connectors.kit.tokens import Clock, GrantLife, utc_now
+from connectors.kintone._host import PROFILE, host_of
+from connectors.kit import Authorizer, GrantLife, StaticHeaders, Wiring, oauth
 
 MAX_TOKENS = 9
 """How many API tokens one request may carry (contract, [known])."""
@@ -49,12 +46,6 @@ def api_token(*tokens: str) -> Authorizer:
     return StaticHeaders({"X-Cybozu-API-Token": ",".join(cleaned)})
 
 
-def password(login: str, secret: str) -> Authorizer:
-    """A login name with its password; does not work for users with two-factor login."""
-    pair = base64.b64encode(f"{login}:{secret}".encode()).decode()
-    return StaticHeaders({"X-Cybozu-Authorization": pair})
-
-
 class OAuthClient(oauth.OAuthClient):
     """The OAuth client that an administrator registered in cybozu.com 共通管理.
 
@@ -63,10 +54,7 @@ class OAuthClient(oauth.OAuthClient):
         client_id: クライアントID.
         client_secret: クライアントシークレット.
         redirect_uri: リダイレクトエンドポイント, exactly as registered.
-        endpoint: Another address of the same host (emulator, proxy).
-        masker: Learns every token that is issued.
-        verify: TLS verification, as httpx takes it.
-        clock: Aware time, for the expiry of what is issued.
+        wiring: See `connectors.kit.Wiring`; the masker learns every token that is issued.
     """
 
     def __init__(
@@ -75,22 +63,7 @@ class OAuthClient(oauth.OAuthClient):
         client_id: str,
         client_secret: str,
         redirect_uri: str,
-        *,
-        endpoint: str | None = None,
-        masker: Masker | None = None,
-        verify: ssl.SSLContext | bool = True,
-        clock: Clock = utc_now,
+        **wiring: Unpack[Wiring],
     ) -> None:
         host = host_of(subdomain)
-        super().__init__(
-            _OAUTH,
-            base_url(host, endpoint),
-            client_id,
-            client_secret,
-            redirect_uri,
-            headers=host_headers(host, endpoint),
-            masker=masker,
-            verify=verify,
-            clock=clock,
-            place=host,
-        )
+        super().__init__(_OAUTH, host, client_id, client_secret, redirect_uri, **wiring)

@@ -12,31 +12,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 from urllib.parse import urlencode
 
 from pydantic import TypeAdapter, ValidationError
 
 from connectors.kintone._errors import ERRORS, reworded
-from connectors.kintone._host import PROFILE, host_headers, host_of
+from connectors.kintone._host import PROFILE, host_of
 from connectors.kintone.models import FieldProperty, RecordPage
 from connectors.kit import (
     Answer,
-    ApiClient,
     AppConnectError,
     Authorizer,
     Failure,
     FaultError,
     Kind,
-    Masker,
     ServiceClient,
-    ServiceProfile,
     SettingsError,
-    StaticHeaders,
+    Wiring,
 )
-from connectors.kit.hosts import base_url
 from connectors.kit.paging import ensure_increasing
 
 MAX_SIZE = 500
@@ -59,12 +54,9 @@ class KintoneClient(ServiceClient):
 
     Args:
         subdomain: ``example`` for ``https://example.cybozu.com``; a pasted URL is understood.
-        authorizer: `api_token`, `password` or a `TokenAuthorizer`.
-        endpoint: Another address of the same host (emulator, proxy), e.g. ``http://127.0.0.1:8701``.
-        masker: Secrets that must not show in errors; the authorizer's fixed ones are added.
+        authorizer: `api_token` or a `TokenAuthorizer`.
         guest_space: Id of the guest space that the apps are in.
-        verify: TLS verification, as httpx takes it.
-        profile: Time-outs, limits and retry policies.
+        wiring: See `connectors.kit.Wiring`.
 
     Raises:
         SettingsError: ``AC-201``, the subdomain cannot be one.
@@ -75,29 +67,13 @@ class KintoneClient(ServiceClient):
         subdomain: str,
         *,
         authorizer: Authorizer,
-        endpoint: str | None = None,
-        masker: Masker | None = None,
         guest_space: int | None = None,
-        verify: ssl.SSLContext | bool = True,
-        profile: ServiceProfile = PROFILE,
+        **wiring: Unpack[Wiring],
     ) -> None:
-        self.host = host_of(subdomain)
+        host = host_of(subdomain)
+        super().__init__(PROFILE, host, ERRORS.classifier(host), authorizer, **wiring)
         self._root = f"/k/guest/{guest_space}/v1" if guest_space is not None else "/k/v1"
-        self._direct = endpoint is None
-        self._service = profile.name
-        masker = masker or Masker()
-        if isinstance(authorizer, StaticHeaders):
-            for value in authorizer.values.values():
-                masker.add(value, *value.split(","))
-        self._http = ApiClient(
-            profile,
-            base_url(self.host, endpoint),
-            classify=ERRORS.classifier(self.host),
-            authorizer=authorizer,
-            headers=host_headers(self.host, endpoint),
-            secrets=masker,
-            verify=verify,
-        )
+        self._direct = not wiring.get("endpoint")
 
     async def app_name(self, app: str) -> str:
         """The name of an app, e.g. 顧客管理.
@@ -242,7 +218,7 @@ class KintoneClient(ServiceClient):
             raise FaultError(
                 "AC-302",
                 f"{total} 件のはずが {seen} 件",
-                service=self._service,
+                service=self.service,
                 detail=answer.detail,
                 failure=Failure.UNREADABLE,
             )
@@ -332,7 +308,7 @@ class KintoneClient(ServiceClient):
             ids = [int(record["$id"]["value"]) for record in records]
         except (KeyError, TypeError, ValueError):
             raise answer.unreadable() from None
-        last = ensure_increasing(last, ids, self._service)
+        last = ensure_increasing(last, ids, self.service)
         return RecordPage(answer.body, records, last, answer.date)
 
 

@@ -1,6 +1,6 @@
 """What every connector is made of: HTTP, errors, tokens, paging, text, emulators. No Prefect."""
 
-from connectors.kit._client import ServiceClient
+from connectors.kit._client import ServiceClient, Wiring, access_token
 from connectors.kit._http import Answer, ApiClient, Authorizer, Classifier, Kind, StaticHeaders
 from connectors.kit._masking import MASK, Masker
 from connectors.kit._pace import Timer
@@ -83,6 +83,8 @@ __all__ = [
     "Tokens",
     "UnknownOutcomeError",
     "WaitError",
+    "Wiring",
+    "access_token",
     "bearer",
     "catalogue",
     "closed_until",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -67,6 +67,13 @@ class StaticHeaders:
 
     values: Mapping[str, str] = field(repr=False)  # they are secrets
 
+    @property
+    def secrets(self) -> Iterator[str]:
+        """What must never show in an error: the values, and what they are made of."""
+        for value in self.values.values():
+            yield value
+            yield from value.removeprefix("Bearer ").split(",")
+
     async def headers(self) -> Mapping[str, str]:
         """The same headers every time."""
         return self.values
@@ -127,7 +134,7 @@ class ApiClient:
         profile: The service's facts: name, time-outs, limits, policies.
         base_url: Scheme and host (and port); paths are appended to it.
         classify: The vendor's errors; called for every complete answer.
-        authorizer: Who we are; asked before each attempt.
+        authorizer: Who we are; asked before each attempt. What is fixed of it, ``secrets`` learns.
         headers: Sent with every request.
         secrets: Values that must never appear in an error; `Masker` knows them from here on.
         verify: TLS verification, as httpx takes it (``True``, or a context with one's own CA).
@@ -157,13 +164,15 @@ class ApiClient:
         self.profile = profile
         self.masker = secrets or Masker()
         self.masker.add(*proxy_secrets())
+        if isinstance(authorizer, StaticHeaders):
+            self.masker.add(*authorizer.secrets)
         self._classify = classify
         self._authorizer = authorizer
         self._clock = clock
         times = profile.timeouts
         self._pace = Pace(profile.limit, profile.read.patience, timer)
         self._sleep = timer.sleep
-        self._headers = {"accept": "application/json", **(headers or {})}
+        self._headers = {"accept": "application/json", **profile.headers, **(headers or {})}
         try:
             origin = origin_of(base_url, profile.hosts)
             self._host = urlsplit(base_url).netloc

@@ -11,7 +11,7 @@ import email.utils
 import enum
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -177,6 +177,7 @@ class ServiceProfile:
         hosts: The only hosts that requests may go to, loopback apart (`connectors.kit.hosts`):
             ``api.obc.jp``, or ``*.cybozu.com`` for all below it. Empty = emulators only.
         closed: Hours in which it does not answer: nothing is asked of it then.
+        headers: Sent with every request.
     """
 
     name: str
@@ -187,3 +188,4 @@ class ServiceProfile:
     request_id_headers: tuple[str, ...] = ("x-request-id",)
     hosts: tuple[str, ...] = ()
     closed: tuple[ClosedHours, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)

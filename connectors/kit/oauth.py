@@ -6,18 +6,19 @@ words of its screens. When a token is renewed, and by whom, is `connectors.kit.t
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
+from typing import Unpack
 
+from connectors.kit._client import Wiring, open_api
 from connectors.kit._http import ApiClient, Kind
 from connectors.kit._masking import Masker
 from connectors.kit._retry import ServiceProfile
 from connectors.kit.consent import Consent
 from connectors.kit.error_table import PLACE, WORDS, ErrorTable, Rule, Said, text
+from connectors.kit.hosts import base_url
 from connectors.kit.token_endpoint import TokenEndpoint, code_grant, consent_url, refresh_grant
-from connectors.kit.tokens import TOKEN_TIMEOUTS, Clock, Tokens, basic, utc_now
+from connectors.kit.tokens import TOKEN_TIMEOUTS, Tokens, basic, utc_now
 
 _REFUSED = range(400, 500)
 
@@ -59,23 +60,11 @@ class OAuthService:
 
 
 def token_client(
-    profile: ServiceProfile,
-    base_url: str,
-    place: str,
-    masker: Masker,
-    *,
-    headers: Mapping[str, str] | None = None,
-    verify: ssl.SSLContext | bool = True,
+    profile: ServiceProfile, host: str, place: str, /, **wiring: Unpack[Wiring]
 ) -> Callable[[], ApiClient]:
     """Opens clients of a token endpoint: `TOKEN_TIMEOUTS`, `TOKEN_ERRORS`; ``place`` is theirs."""
-    return lambda: ApiClient(
-        replace(profile, timeouts=TOKEN_TIMEOUTS),
-        base_url,
-        classify=TOKEN_ERRORS.classifier(place),
-        headers=headers,
-        secrets=masker,
-        verify=verify,
-    )
+    profile = wiring["profile"] = replace(wiring.get("profile", profile), timeouts=TOKEN_TIMEOUTS)
+    return lambda: open_api(profile, host, TOKEN_ERRORS.classifier(place), **wiring)
 
 
 class OAuthClient:
@@ -83,43 +72,33 @@ class OAuthClient:
 
     Args:
         service: See `OAuthService`.
-        base_url: Scheme and host of both pages.
+        host: Of both pages.
         client_id: Of the application.
         client_secret: Of the application.
         redirect_uri: Exactly as registered.
-        headers: Sent with every request to the token endpoint.
-        masker: Learns every token that is issued.
-        verify: TLS verification, as httpx takes it.
-        clock: Aware time, for the expiry of what is issued.
-        place: Whom errors name; by default the host of ``base_url``.
+        wiring: See `Wiring`; the masker learns every token that is issued.
     """
 
     def __init__(
         self,
         service: OAuthService,
-        base_url: str,
+        host: str,
         client_id: str,
         client_secret: str,
         redirect_uri: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        masker: Masker | None = None,
-        verify: ssl.SSLContext | bool = True,
-        clock: Clock = utc_now,
-        place: str = "",
+        **wiring: Unpack[Wiring],
     ) -> None:
-        self._service, self._base = service, base_url
+        self._service, self._base = service, base_url(host, wiring.get("endpoint"))
         self._client_id, self._redirect_uri = client_id, redirect_uri
-        self._masker = masker = masker or Masker()
+        wiring["masker"] = self._masker = masker = wiring.get("masker") or Masker()
         who = basic(client_id, client_secret, masker)  # the masker learns the secret either way
         fields = {"client_id": client_id, "client_secret": client_secret}
-        place = place or urlsplit(base_url).netloc
         self._endpoint = TokenEndpoint(
-            token_client(service.profile, base_url, place, masker, headers=headers, verify=verify),
+            token_client(service.profile, host, host, **wiring),
             service.token_path,
-            place,
+            host,
             masker,
-            clock,
+            wiring.get("clock", utc_now),
             headers=who if service.basic else {},
             client={} if service.basic else fields,
         )

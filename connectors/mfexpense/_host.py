@@ -15,5 +15,6 @@ PROFILE = ServiceProfile(
     name=SERVICE,
     limit=RateLimit(concurrency=1 if fact("one_request_at_a_time") else None),
     hosts=(HOST,),
+    headers={"accept-language": "ja"},
 )
 """What the HTTP client needs to know."""

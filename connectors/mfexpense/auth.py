@@ -7,10 +7,9 @@ so a refresh leaves once and the `connectors.kit.TokenKeeper` decides who sends 
 
 from __future__ import annotations
 
-import ssl
+from typing import Unpack
 
-from connectors.kit import Clock, GrantLife, Masker, oauth, utc_now
-from connectors.kit.hosts import base_url
+from connectors.kit import GrantLife, Wiring, oauth
 from connectors.mfexpense._host import HOST, PROFILE
 from connectors.mfexpense.facts import fact
 
@@ -37,30 +36,10 @@ class OAuthClient(oauth.OAuthClient):
         client_id: Client ID.
         client_secret: Client Secret.
         redirect_uri: Redirect URI, exactly as registered; the service takes https only.
-        endpoint: Another address of the service (emulator).
-        masker: Learns every token that is issued.
-        verify: TLS verification, as httpx takes it.
-        clock: Aware time, for the expiry of what is issued.
+        wiring: See `connectors.kit.Wiring`; the masker learns every token that is issued.
     """
 
     def __init__(
-        self,
-        client_id: str,
-        client_secret: str,
-        redirect_uri: str,
-        *,
-        endpoint: str | None = None,
-        masker: Masker | None = None,
-        verify: ssl.SSLContext | bool = True,
-        clock: Clock = utc_now,
+        self, client_id: str, client_secret: str, redirect_uri: str, **wiring: Unpack[Wiring]
     ) -> None:
-        super().__init__(
-            _OAUTH,
-            base_url(HOST, endpoint),
-            client_id,
-            client_secret,
-            redirect_uri,
-            masker=masker,
-            verify=verify,
-            clock=clock,
-        )
+        super().__init__(_OAUTH, HOST, client_id, client_secret, redirect_uri, **wiring)

@@ -6,25 +6,15 @@ appears with an old date. Who reads must therefore read a window again and again
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from pydantic import TypeAdapter, ValidationError
 
-from connectors.kit import (
-    ApiClient,
-    AppConnectError,
-    Authorizer,
-    FaultError,
-    Masker,
-    ServiceClient,
-    ServiceProfile,
-)
+from connectors.kit import AppConnectError, Authorizer, FaultError, ServiceClient, Wiring
 from connectors.kit.days import months_later, portions
-from connectors.kit.hosts import base_url
 from connectors.kit.paging import NoRepeat
 from connectors.mfexpense._errors import ERRORS
 from connectors.mfexpense._host import HOST, PROFILE, ROOT
@@ -74,31 +64,11 @@ class ExpenseClient(ServiceClient):
 
     Args:
         authorizer: A `connectors.kit.TokenAuthorizer`.
-        endpoint: Another address of the service (emulator).
-        masker: Secrets that must not show in errors.
-        verify: TLS verification, as httpx takes it.
-        profile: Time-outs, limits and retry policies.
+        wiring: See `connectors.kit.Wiring`.
     """
 
-    def __init__(
-        self,
-        *,
-        authorizer: Authorizer,
-        endpoint: str | None = None,
-        masker: Masker | None = None,
-        verify: ssl.SSLContext | bool = True,
-        profile: ServiceProfile = PROFILE,
-    ) -> None:
-        self._service = profile.name
-        self._http = ApiClient(
-            profile,
-            base_url(HOST, endpoint),
-            classify=ERRORS.classify,
-            authorizer=authorizer,
-            headers={"accept-language": "ja"},
-            secrets=masker,
-            verify=verify,
-        )
+    def __init__(self, *, authorizer: Authorizer, **wiring: Unpack[Wiring]) -> None:
+        super().__init__(PROFILE, HOST, ERRORS.classify, authorizer, **wiring)
 
     async def offices(self) -> list[Office]:
         """The offices (事業所) that the user belongs to.
@@ -110,7 +80,7 @@ class ExpenseClient(ServiceClient):
         try:
             return _OFFICES.validate_python(found)
         except ValidationError:
-            raise FaultError("AC-303", service=self._service) from None
+            raise FaultError("AC-303", service=self.service) from None
 
     async def masters(self, office: str) -> Masters:
         """Every master that a journal's ids point to.
@@ -195,7 +165,7 @@ class ExpenseClient(ServiceClient):
         Raises:
             FaultError: ``AC-302``, a page came twice, or an empty one announces another.
         """
-        guard = NoRepeat(self._service)
+        guard = NoRepeat(self.service)
         while True:
             params = {"page": str(page), **(asked or {})}
             answer = await self._http.request("GET", f"{ROOT}{path}", kind="read", params=params)

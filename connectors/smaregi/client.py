@@ -7,26 +7,18 @@ by seeking instead: the next request begins at the last value of the ranged fiel
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
+from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
-from connectors.kit import (
-    Answer,
-    ApiClient,
-    Failure,
-    FaultError,
-    Masker,
-    ServiceClient,
-)
+from connectors.kit import Answer, Failure, FaultError, ServiceClient, Wiring
+from connectors.kit.app_tokens import AppTokens
 from connectors.kit.paging import ensure_increasing
-from connectors.kit.tokens import Clock, utc_now
 from connectors.smaregi._errors import ERRORS
 from connectors.smaregi._facts import FACTS, SERVICE, WINDOW_DAYS, Environment
-from connectors.smaregi.auth import AppTokens
 from connectors.smaregi.models import HEAD_FIELDS, Closing, Store, Transaction
 
 _LISTS: Mapping[str, Any] = FACTS["lists"]
@@ -58,9 +50,7 @@ class SmaregiClient(ServiceClient):
         contract: 契約ID.
         client_id: クライアントID.
         client_secret: クライアントシークレット.
-        masker: Secrets that must not show in errors.
-        verify: TLS verification, as httpx takes it.
-        clock: Aware time, for the life of tokens.
+        wiring: See `connectors.kit.Wiring`; addresses and limits are those of ``place``.
     """
 
     def __init__(
@@ -69,24 +59,24 @@ class SmaregiClient(ServiceClient):
         contract: str,
         client_id: str,
         client_secret: str,
-        *,
-        masker: Masker | None = None,
-        verify: ssl.SSLContext | bool = True,
-        clock: Clock = utc_now,
+        **wiring: Unpack[Wiring],
     ) -> None:
-        masker = masker or Masker()
+        path = FACTS["token"]["path"].format(contract=quote(contract, safe=""))
+        wiring["endpoint"] = place.id_base
         tokens = AppTokens(
-            place, contract, client_id, client_secret, masker=masker, verify=verify, clock=clock
+            place.profile,
+            urlsplit(place.id_base).netloc,
+            path,
+            client_id,
+            client_secret,
+            FACTS["token"]["scopes"],
+            f"契約ID {contract}",
+            **wiring,
         )
         self._root = f"/{contract}/pos"
-        self._http = ApiClient(
-            place.profile,
-            place.api_base,
-            classify=ERRORS.classifier(self._root),
-            authorizer=tokens.authorizer(),
-            secrets=masker,
-            verify=verify,
-        )
+        wiring["endpoint"] = place.api_base
+        host, classify = urlsplit(place.api_base).netloc, ERRORS.classifier(self._root)
+        super().__init__(place.profile, host, classify, tokens.authorizer(), **wiring)
 
     async def stores(self) -> dict[str, Store]:
         """Every store, by 店舗ID.

@@ -8,25 +8,21 @@ SmartHR has no filter on ``updated_at`` (contract, quirk 5), so whoever wants wh
 from __future__ import annotations
 
 import contextlib
-import ssl
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import httpx
 
 from connectors.kit import (
     Answer,
-    ApiClient,
-    Masker,
     Quota,
     RateLimit,
     ServiceClient,
     ServiceProfile,
-    StaticHeaders,
-    Timer,
-    bearer,
+    Wiring,
+    access_token,
 )
-from connectors.kit.hosts import base_url, customer_host, host_header
+from connectors.kit.hosts import customer_host
 from connectors.smarthr._errors import ERRORS
 from connectors.smarthr.models import CrewPage
 
@@ -78,40 +74,15 @@ class SmartHRClient(ServiceClient):
     Args:
         subdomain: ``example`` for ``https://example.smarthr.jp``; a pasted URL is understood.
         token: Access token that an administrator issued.
-        endpoint: Another address of the same host (emulator), e.g. ``http://127.0.0.1:8704``.
-        masker: Secrets that must not show in errors; the token is added.
-        verify: TLS verification, as httpx takes it.
-        profile: Time-outs, limits and retry policies.
-        timer: The time that is waited by.
+        wiring: See `connectors.kit.Wiring`.
 
     Raises:
-        SettingsError: ``AC-201``, the subdomain cannot be one.
+        SettingsError: ``AC-102``, the token is empty; ``AC-201``, the subdomain cannot be one.
     """
 
-    def __init__(
-        self,
-        subdomain: str,
-        *,
-        token: str,
-        endpoint: str | None = None,
-        masker: Masker | None = None,
-        verify: ssl.SSLContext | bool = True,
-        profile: ServiceProfile = PROFILE,
-        timer: Timer = Timer(),  # noqa: B008 (frozen)
-    ) -> None:
-        self.host = host_of(subdomain)
-        masker = masker or Masker()
-        masker.add(token)
-        self._http = ApiClient(
-            profile,
-            base_url(self.host, endpoint),
-            classify=ERRORS.classifier(self.host),
-            authorizer=StaticHeaders(bearer(token)),
-            headers=host_header(self.host, endpoint),
-            secrets=masker,
-            verify=verify,
-            timer=timer,
-        )
+    def __init__(self, subdomain: str, *, token: str, **wiring: Unpack[Wiring]) -> None:
+        host, proof = host_of(subdomain), access_token(token, PROFILE)
+        super().__init__(PROFILE, host, ERRORS.classifier(host), proof, **wiring)
 
     async def crews(
         self,

@@ -11,7 +11,7 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from pydantic import ConfigDict, Field
 from sqlalchemy import Connection
 
-from blocks import NEEDED, FormModel
+from blocks import FormModel
 from connectors.kit import DataError
 from flows.engine import code_edit, code_table
 from flows.engine.code_edit import COLUMNS, Changes, Typed
@@ -38,7 +38,6 @@ class CodeRow(FormModel):
         default="勘定科目",
         title="種類",
         description="奉行クラウドの何のコードに変換するかです。",
-        json_schema_extra=NEEDED,
     )
     source: str = Field(
         default="",

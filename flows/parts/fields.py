@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import Field
 
-from blocks import NEEDED
 from blocks.form import LAST
 
 
@@ -18,7 +17,7 @@ def overlap_field(minutes: int) -> Any:
         description="前回の最終更新日時からさかのぼって読み直す時間です。",
         ge=1,
         le=1440,
-        json_schema_extra={**NEEDED, **LAST},
+        json_schema_extra=LAST,
     )
 
 
@@ -51,5 +50,5 @@ def unencodable_field() -> Any:
         default="エラーにする",
         title="使えない文字",
         description="絵文字など、奉行クラウドで使えない文字（Shift_JIS にない文字）の扱いです。",
-        json_schema_extra={**NEEDED, **LAST},
+        json_schema_extra=LAST,
     )

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from pydantic import Field
 
-from blocks import NEEDED, KintoneCredentials
+from blocks import KintoneCredentials
 from connectors.kintone import KintoneClient, api_token
 from connectors.kintone import query as q
 from connectors.kintone.auth import MAX_TOKENS, OAuthClient
@@ -53,7 +53,6 @@ def needed_field(item: str) -> Any:
         title=f"{item} ←",
         description=f"{item}が入っているフィールドのフィールドコードです。",
         min_length=1,
-        json_schema_extra=NEEDED,
     )
 
 

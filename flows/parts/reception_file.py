@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from blocks import NEEDED, Connection, FormModel
+from blocks import Connection, FormModel
 from connectors.bugyo.reception import unwritable
 from connectors.bugyo.reception_folder import ReceptionFolder
 from flows.engine import points
@@ -36,7 +36,6 @@ class DeliverySettings(FormModel):
             "APIで登録するか、汎用データ受入のファイルをフォルダーに作成するかを選びます。"
             "ファイルは、奉行クラウドの受入画面で取り込みます。"
         ),
-        json_schema_extra=NEEDED,
     )
     folder: str | None = Field(
         default=None,
@@ -50,7 +49,6 @@ class DeliverySettings(FormModel):
         default="Shift_JIS",
         title="受入ファイルの文字コード",
         description="受入ファイルの文字コードです。",
-        json_schema_extra=NEEDED,
     )
 
     @property

@@ -31,7 +31,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from blocks import NEEDED, Connection, FormModel
+from blocks import Connection, FormModel
 from blocks.form import LAST
 from connectors.bugyo.journal import JournalSlip, parse_date, yen
 from connectors.bugyo.journal_checks import check_slip
@@ -68,7 +68,7 @@ class SlipSettings(FormModel):
             "伝票を登録したあとで元のデータが変わったり削除されたりしたときの扱いです。"
             "「赤黒」は、赤伝票で取り消してから新しい内容で登録し直します。"
         ),
-        json_schema_extra={**NEEDED, **LAST},
+        json_schema_extra=LAST,
     )
     unencodable: Literal["エラーにする", "置き換える"] = unencodable_field()
 
