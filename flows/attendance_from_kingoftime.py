@@ -202,8 +202,7 @@ class AttendanceTransform:
             working = self._working(record)
         except ValidationError as error:
             wrong = ".".join(map(str, error.errors()[0]["loc"]))
-            reason = f"KING OF TIME の項目「{wrong}」を読み取れません。"
-            return Reject(source_key, "AC-807", wrong, f"勤怠 {source_key}", reason)
+            return _unreadable(source_key, wrong, f"勤怠 {source_key}")
         employee = working.employee
         if employee is None or not employee.code:
             reason = f"従業員キー {working.employee_key[:12]}… の従業員がいません。"
@@ -219,9 +218,12 @@ class AttendanceTransform:
         codes = self._book.reader()
         values = {self.fields[0]: self._number(codes, employee.code, employee.name)}
         values[self._period] = period
-        for name, names, is_time in self._plan:
-            amount = value_of(working, names, self._settings.items)
-            values[name] = self._text(amount, is_time=is_time)
+        try:
+            for name, names, is_time in self._plan:
+                amount = value_of(record, names, self._settings.items)
+                values[name] = self._text(amount, is_time=is_time)
+        except ValueError as wrong:
+            return _unreadable(source_key, str(wrong), label)
         if (reject := codes.reject(source_key, label)) is not None:
             return reject
         if violations := self._validate(values):
@@ -259,6 +261,11 @@ class AttendanceTransform:
         return decimal_hours(amount, self._settings.rounding)
 
 
+def _unreadable(source_key: str, item: str, label: str) -> Reject:
+    reason = f"KING OF TIME の項目「{item}」を読み取れません。"
+    return Reject(source_key, "AC-807", item, label, reason)
+
+
 def hours_and_minutes(minutes: Decimal) -> str:
     """``218:45``; hours go on beyond 24. A fraction of a minute is dropped."""
     hours, rest = divmod(abs(int(minutes)), 60)
@@ -293,8 +300,6 @@ async def _source(
 
 
 PIPELINE = Pipeline(
-    connector="attendance-from-kingoftime",
-    service="勤怠 KING OF TIME→奉行",
     entity="attendance",
     key_label="社員番号/年月",
     connection_type=AttendanceFromKingOfTimeConnection,
@@ -332,12 +337,5 @@ async def attendance_from_kingoftime(
         record_keys: 「エラー明細のみ」のときに送るレコードの番号です。空ならすべてを送ります。
     """
     return await run_connector(
-        PIPELINE,
-        connection=connection,
-        mode=mode,
-        record_key=record_key,
-        dry_run=dry_run,
-        record_keys=record_keys,
-        period_from=period_from,
-        period_to=period_to,
+        PIPELINE, connection, mode, record_key, period_from, period_to, dry_run, record_keys
     )

@@ -30,7 +30,6 @@ from flows.parts.fields import (
     credentials_field,
     digits_field,
     overlap_field,
-    overlap_seconds,
     unencodable_field,
 )
 from flows.parts.kintone import (
@@ -187,8 +186,6 @@ async def _source(
 
 
 PIPELINE = Pipeline(
-    connector="customers-from-kintone",
-    service="得意先 kintone→商奉行",
     entity="customer",
     key_label="得意先コード",
     connection_type=CustomersFromKintoneConnection,
@@ -196,7 +193,6 @@ PIPELINE = Pipeline(
     open_sink=lambda connection, tools: open_masters(connection.bugyo, tools, "customer"),
     transformer=lambda connection, _: CustomerTransform(connection.settings),
     references={"billing_code": "請求先コード"},
-    overlap_seconds=overlap_seconds,
 )
 
 
@@ -224,12 +220,5 @@ async def customers_from_kintone(
         record_keys: 「エラー明細のみ」のときに送るレコードの番号です。空ならすべてを送ります。
     """
     return await run_connector(
-        PIPELINE,
-        connection=connection,
-        mode=mode,
-        record_key=record_key,
-        dry_run=dry_run,
-        record_keys=record_keys,
-        period_from=period_from,
-        period_to=period_to,
+        PIPELINE, connection, mode, record_key, period_from, period_to, dry_run, record_keys
     )

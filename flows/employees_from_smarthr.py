@@ -24,7 +24,6 @@ from flows.parts.fields import (
     credentials_field,
     digits_field,
     overlap_field,
-    overlap_seconds,
     unencodable_field,
 )
 from flows.parts.reception_file import DeliverySettings, open_people_sink
@@ -263,15 +262,12 @@ async def _source(
 
 
 PIPELINE = Pipeline(
-    connector="employees-from-smarthr",
-    service="社員 SmartHR→奉行クラウド",
     entity="employee",
     key_label="社員番号",
     connection_type=EmployeesFromSmartHRConnection,
     open_source=_source,
     open_sink=lambda connection, tools: open_people_sink(connection, tools, "employee"),
     transformer=lambda connection, book: EmployeeTransform(connection.settings, book),
-    overlap_seconds=overlap_seconds,
     hidden=frozenset(_PERSONAL),
     operations=master_operations("employee"),
     codes=(CodeUse(CodeKind.DEPARTMENT, DEPARTMENT),),
@@ -302,12 +298,5 @@ async def employees_from_smarthr(
         record_keys: 「エラー明細のみ」のときに送るレコードの番号です。空ならすべてを送ります。
     """
     return await run_connector(
-        PIPELINE,
-        connection=connection,
-        mode=mode,
-        record_key=record_key,
-        dry_run=dry_run,
-        record_keys=record_keys,
-        period_from=period_from,
-        period_to=period_to,
+        PIPELINE, connection, mode, record_key, period_from, period_to, dry_run, record_keys
     )

@@ -18,7 +18,7 @@ from blocks import Connection, KintoneCredentials
 from connectors.bugyo.journal import JournalLine, JournalSide, JournalSlip
 from flows.engine import ModeName, Tools, run_connector, run_name
 from flows.engine.codes import CodeReader
-from flows.parts.fields import credentials_field, overlap_field, overlap_seconds
+from flows.parts.fields import credentials_field, overlap_field
 from flows.parts.kintone import (
     KintoneSource,
     app_field,
@@ -145,13 +145,10 @@ async def _source(
 
 
 PIPELINE = slip_pipeline(
-    connector="slips-from-kintone",
-    service="仕訳伝票 kintone→勘定奉行",
     key_label="レコード番号",
     connection_type=SlipsFromKintoneConnection,
     open_source=_source,
     transform=KintoneSlipTransform,
-    overlap_seconds=overlap_seconds,
 )
 
 
@@ -179,12 +176,5 @@ async def slips_from_kintone(
         record_keys: 「エラー明細のみ」のときに送るレコードの番号です。空ならすべてを送ります。
     """
     return await run_connector(
-        PIPELINE,
-        connection=connection,
-        mode=mode,
-        record_key=record_key,
-        dry_run=dry_run,
-        record_keys=record_keys,
-        period_from=period_from,
-        period_to=period_to,
+        PIPELINE, connection, mode, record_key, period_from, period_to, dry_run, record_keys
     )

@@ -265,8 +265,6 @@ async def _source(
 
 
 PIPELINE = slip_pipeline(
-    connector="slips-from-mfexpense",
-    service="仕訳伝票 クラウド経費→勘定奉行",
     key_label="経費明細（または経費申請）のID",
     connection_type=SlipsFromMfExpenseConnection,
     open_source=_source,
@@ -299,12 +297,5 @@ async def slips_from_mfexpense(
         record_keys: 「エラー明細のみ」のときに送るレコードの番号です。空ならすべてを送ります。
     """
     return await run_connector(
-        PIPELINE,
-        connection=connection,
-        mode=mode,
-        record_key=record_key,
-        dry_run=dry_run,
-        record_keys=record_keys,
-        period_from=period_from,
-        period_to=period_to,
+        PIPELINE, connection, mode, record_key, period_from, period_to, dry_run, record_keys
     )

@@ -23,7 +23,7 @@ from connectors.kit import SettingsError
 from connectors.smaregi import CASH, CREDIT, StoreDay, Taxed
 from flows.engine import ModeName, Tools, run_connector, run_name
 from flows.engine.codes import CodeKind, CodeReader, CodeUse
-from flows.parts.fields import credentials_field, overlap_field, overlap_seconds
+from flows.parts.fields import credentials_field, overlap_field
 from flows.parts.slips import BadValueError, SlipSettings, SlipTransform, slip_pipeline
 from flows.parts.smaregi import StoreDays, open_smaregi
 
@@ -190,13 +190,10 @@ async def _source(connection: SlipsFromSmaregiConnection, tools: Tools) -> Async
 
 
 PIPELINE = slip_pipeline(
-    connector="slips-from-smaregi",
-    service="仕訳伝票 スマレジ→勘定奉行",
     key_label="店舗ID:締め日",
     connection_type=SlipsFromSmaregiConnection,
     open_source=_source,
     transform=StoreDayTransform,
-    overlap_seconds=overlap_seconds,
     codes=(
         CodeUse(CodeKind.ACCOUNT, PAYMENT),
         CodeUse(CodeKind.SUB_ACCOUNT, PAYMENT),
@@ -230,12 +227,5 @@ async def slips_from_smaregi(
         record_keys: 「エラー明細のみ」のときに送る店舗ID:締め日です。空ならすべてを送ります。
     """
     return await run_connector(
-        PIPELINE,
-        connection=connection,
-        mode=mode,
-        record_key=record_key,
-        dry_run=dry_run,
-        record_keys=record_keys,
-        period_from=period_from,
-        period_to=period_to,
+        PIPELINE, connection, mode, record_key, period_from, period_to, dry_run, record_keys
     )

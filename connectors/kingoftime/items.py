@@ -1,30 +1,32 @@
-"""What people call the items of a 勤怠, and where they are; sums of them, as settings write them.
+"""What people call the amounts of a 勤怠, and where they are; sums of them, as settings write them.
 
 An expression is names joined with ``+``: ``所定外時間+残業時間``. ``休暇:1`` is the days of the
-holiday with code 1, ``カスタム:c1`` the カスタム項目 with code c1. That 所定・所定外・残業 are
-without the hours of the night, which have items of their own, is [I]: the vendor's screens name
-them so.
+holiday with code 1, ``カスタム:c1`` the カスタム項目 with code c1. Times are whole minutes; counts
+of days may be halves. That 所定・所定外・残業 are without the hours of the night, which have items
+of their own, is [I]: the vendor's screens name them so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, Literal
-
-from connectors.kingoftime.models import DailyWorking, MonthlyWorking
+from typing import Any, Final, Literal
 
 Unit = Literal["minutes", "days", "times", "any"]
-Working = MonthlyWorking | DailyWorking
 
 HOLIDAY, CUSTOM = "休暇:", "カスタム:"
-_PARTS = ("normal", "night", "overtime", "night_overtime", "extra", "night_extra")
+_HOLIDAY_MEMBERS = ["holidaysObtained"], "dayCount"
+_CUSTOM_MEMBERS = ["customMonthlyWorkings", "customDailyWorkings"], "calculationResult"
+_PARTS = ("normal", "night", "overtime", "nightOvertime", "extra", "nightExtra")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """One item: the attributes that are added up, and what they count."""
+    """One item: what it counts, and the members of a record that are added up.
+
+    ``a.b`` is member b of a; of ``a|b``, two spellings, the one that is there.
+    """
 
     unit: Unit
     paths: tuple[str, ...]
@@ -47,38 +49,45 @@ _BOTH: Final = {
     "所定外時間": _minutes("unassigned"),
     "残業時間": _minutes("overtime"),
     "遅刻時間": _minutes("late"),
-    "早退時間": _minutes("early_leave"),
+    "早退時間": _minutes("earlyLeave"),
 }
 MONTHLY: Final[Mapping[str, WorkItem]] = {
     **_BOTH,
     "深夜所定時間": _minutes("night"),
-    "深夜所定外時間": _minutes("night_unassigned"),
-    "深夜残業時間": _minutes("night_overtime"),
-    "休憩時間": _minutes("break_sum"),
+    "深夜所定外時間": _minutes("nightUnassigned"),
+    "深夜残業時間": _minutes("nightOvertime"),
+    "休憩時間": _minutes("breakSum"),
     "拘束時間": _minutes("bind"),
     "みなし時間": _minutes("regarding"),
-    "休日労働時間": _work_on("holiday_work"),
-    "法定休日労働時間": _work_on("legal_holiday_work"),
-    "法定外休日労働時間": _work_on("general_holiday_work"),
-    "出勤日数": _days("working_day_count"),
-    "平日出勤日数": _days("weekday_working_day_count"),
-    "欠勤日数": _days("absent_day_count"),
-    "法定休日出勤日数": _days("legal_holiday_work.day_count"),
-    "法定外休日出勤日数": _days("general_holiday_work.day_count"),
-    "遅刻回数": WorkItem("times", ("late_count",)),
-    "早退回数": WorkItem("times", ("early_leave_count",)),
+    "休日労働時間": _work_on("holidayWork"),
+    "法定休日労働時間": _work_on("legalHolidayWork"),
+    "法定外休日労働時間": _work_on("generalHolidayWork"),
+    "出勤日数": _days("workingDayCount"),
+    # The vendor's spelling has a small d.
+    "平日出勤日数": _days("weekdayWorkingdayCount|weekdayWorkingDayCount"),
+    "欠勤日数": _days("absentdayCount|absentDayCount"),
+    "法定休日出勤日数": _days("legalHolidayWork.dayCount"),
+    "法定外休日出勤日数": _days("generalHolidayWork.dayCount"),
+    "遅刻回数": WorkItem("times", ("lateCount",)),
+    "早退回数": WorkItem("times", ("earlyLeaveCount",)),
 }
 """Items of 月別勤怠."""
 
 DAILY: Final[Mapping[str, WorkItem]] = {
     **_BOTH,
-    "深夜所定時間": _minutes("late_night"),
-    "深夜所定外時間": _minutes("late_night_unassigned"),
-    "深夜残業時間": _minutes("late_night_overtime"),
-    "休憩時間": _minutes("break_time"),
-    "総労働時間": _minutes("total_work"),
+    "深夜所定時間": _minutes("lateNight"),
+    "深夜所定外時間": _minutes("lateNightUnassigned"),
+    "深夜残業時間": _minutes("lateNightOvertime"),
+    "休憩時間": _minutes("breakTime"),
+    "総労働時間": _minutes("totalWork"),
 }
-"""Items of 日別勤怠."""
+"""Items of 日別勤怠, which says ``lateNight…`` where the month says ``night…``."""
+
+
+def terms(expression: str) -> list[str]:
+    """The names of an expression; a full-width ＋ or ： is understood."""
+    text = expression.replace("＋", "+").replace("：", ":")
+    return [term.strip() for term in text.split("+") if term.strip()]
 
 
 def unit_of(expression: str, items: Mapping[str, WorkItem]) -> Unit:
@@ -96,43 +105,57 @@ def unit_of(expression: str, items: Mapping[str, WorkItem]) -> Unit:
 def _unit(term: str, items: Mapping[str, WorkItem]) -> Unit:
     if term in items:
         return items[term].unit
-    for prefix, unit in ((HOLIDAY, "days"), (CUSTOM, "any")):
-        if term.startswith(prefix) and len(term) > len(prefix):
-            return unit  # type: ignore[return-value]
+    if term.startswith(HOLIDAY) and term != HOLIDAY:
+        return "days"
+    if term.startswith(CUSTOM) and term != CUSTOM:
+        return "any"
     raise ValueError(f"「{term}」という項目はありません")
 
 
-def terms(expression: str) -> list[str]:
-    """The names of an expression; a full-width ＋ or ： is understood."""
-    text = expression.replace("＋", "+").replace("：", ":")
-    return [term.strip() for term in text.split("+") if term.strip()]
-
-
 def value_of(
-    working: Working, names: Iterable[str], items: Mapping[str, WorkItem]
+    record: Mapping[str, Any], names: Iterable[str], items: Mapping[str, WorkItem]
 ) -> Decimal | None:
-    """The sum of what is there; ``None`` = nothing is: every part of it is null."""
-    found = [amount for name in names for amount in _amounts(working, name, items)]
-    present = [Decimal(amount) for amount in found if amount is not None]
+    """The sum of what is there; ``None`` = nothing is: every part of it is null.
+
+    Args:
+        record: A 月別勤怠 or 日別勤怠, as it came.
+        names: Of an expression: see `terms`.
+        items: `MONTHLY` or `DAILY`.
+
+    Raises:
+        ValueError: what is there is no amount; the message is the item's name.
+    """
+    found = [_amount(name, value) for name in names for value in _values(record, name, items)]
+    present = [amount for amount in found if amount is not None]
     return sum(present, Decimal(0)) if present else None
 
 
-def _amounts(
-    working: Working, name: str, items: Mapping[str, WorkItem]
-) -> list[Decimal | int | None]:
-    if name.startswith(CUSTOM):
-        code = name.removeprefix(CUSTOM)
-        return [each.calculation_result for each in working.custom if each.code == code]
+def _values(record: Mapping[str, Any], name: str, items: Mapping[str, WorkItem]) -> Iterator[Any]:
+    if name in items:
+        yield from (_at(record, path) for path in items[name].paths)
+        return
+    members, amount = _CUSTOM_MEMBERS
     if name.startswith(HOLIDAY):
-        if isinstance(working, DailyWorking):
-            return []
-        code = name.removeprefix(HOLIDAY)
-        return [each.day_count for each in working.holidays_obtained if each.code == code]
-    return [_at(working, path) for path in items[name].paths]
+        members, amount = _HOLIDAY_MEMBERS
+    _, _, code = name.partition(":")
+    for member in members:
+        listed = record.get(member)  # of a day, holidays are an object without counts
+        for each in listed if isinstance(listed, list) else []:
+            if isinstance(each, Mapping) and each.get("code") == code:
+                yield each.get(amount)
 
 
-def _at(working: object, path: str) -> Decimal | int | None:
-    value = working
+def _at(record: Mapping[str, Any], path: str) -> Any:
+    value: Any = record
     for part in path.split("."):
-        value = getattr(value, part)
-    return value  # type: ignore[return-value]
+        there = [value[name] for name in part.split("|") if value and name in value]
+        value = there[0] if there else None
+    return value
+
+
+def _amount(name: str, value: Any) -> Decimal | None:
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Decimal(str(value))  # 20.5, and not the binary fraction beside it
+    raise ValueError(name)

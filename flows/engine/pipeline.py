@@ -172,16 +172,13 @@ class Pipeline(Generic[C]):
     """A connector, as the engine sees it.
 
     Attributes:
-        connector: Stable name, also of the flow: ``customers-from-kintone``.
-        service: サービス名 on screens: ``得意先 kintone→商奉行``.
         entity: What is moved, in the ledger: ``customer``.
         key_label: Label of the key at 奉行クラウド: ``得意先コード``.
-        connection_type: The connection's block.
+        connection_type: The connection's block; the connector is called as its type is.
         references: Fields that hold the key of another row of the same entity, with their labels.
         open_source: Makes the source; closing it closes its client.
         open_sink: Makes the sink; closing it closes its client.
         transformer: Makes the transform from the connection's settings and its コード変換表.
-        overlap_seconds: How far before the watermark an incremental run starts.
         changed: Of documents: what happens when a record changes after it was posted. ``None`` =
             what is moved are masters, upserted by key.
         hidden: Fields that no person reads, left out of previews.
@@ -189,8 +186,6 @@ class Pipeline(Generic[C]):
         codes: What it looks up in コード変換表; none = it is given an empty book.
     """
 
-    connector: str
-    service: str
     entity: str
     key_label: str
     connection_type: type[C]
@@ -198,8 +193,21 @@ class Pipeline(Generic[C]):
     open_sink: Callable[[C, Tools], AbstractAsyncContextManager[Any]]
     transformer: Callable[[C, CodeBook], Transformer]
     references: Mapping[str, str] = field(default_factory=dict)
-    overlap_seconds: Callable[[C], float] = lambda _: 0.0
     changed: Callable[[C], Changed] | None = None
     hidden: frozenset[str] = frozenset()
     operations: tuple[str, ...] = ("SearchTenant", "ExportCustomer", "ImportCustomer")
     codes: tuple[CodeUse, ...] = ()
+
+    @property
+    def connector(self) -> str:
+        """Stable name, also of the flow: ``customers-from-kintone``."""
+        return self.connection_type.get_block_type_slug()
+
+    @property
+    def service(self) -> str:
+        """サービス名 on screens: ``得意先 kintone→商奉行``."""
+        return (self.connection_type._block_type_name or "").removeprefix("接続: ")
+
+    def overlap_seconds(self, connection: C) -> float:
+        """How far before the watermark an incremental run starts, if the settings say so."""
+        return 60.0 * getattr(getattr(connection, "settings", None), "overlap_minutes", 0)

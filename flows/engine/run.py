@@ -132,26 +132,25 @@ async def _extract_to_the_end(handle: RunHandle, *, return_state: Literal[True])
 
 async def run_connector(
     pipeline: Pipeline[Any],
-    *,
     connection: str,
     mode: ModeName,
-    record_key: str | None,
-    dry_run: bool,
-    record_keys: Sequence[str] = (),
+    record_key: str | None = None,
     period_from: date | None = None,
     period_to: date | None = None,
+    dry_run: bool = False,
+    record_keys: Sequence[str] = (),
 ) -> State[None]:
-    """The body of every connector flow.
+    """The body of every connector flow; its arguments are the flow's parameters, in their order.
 
     Args:
         pipeline: The connector.
         connection: Name of the connection block.
         mode: See `Mode`.
         record_key: Key of the one record (``1件``).
-        dry_run: Show what would be sent, send nothing, keep no books but the history.
-        record_keys: Source keys of the rejects that are sent again (``エラー明細のみ``).
         period_from: First day that is read (``期間``), in Japan.
         period_to: Last day that is read (``期間``).
+        dry_run: Show what would be sent, send nothing, keep no books but the history.
+        record_keys: Source keys of the rejects that are sent again (``エラー明細のみ``).
 
     Returns:
         The state of the run: its name is the 結果, its message says the counts or the error.

@@ -10,7 +10,10 @@ from blocks.form import LAST
 
 
 def overlap_field(minutes: int) -> Any:
-    """重複して読む時間: minutes before the last change at which an incremental run begins."""
+    """重複して読む時間: minutes before the last change at which an incremental run begins.
+
+    `Pipeline.overlap_seconds` goes by the setting with the name ``overlap_minutes``.
+    """
     return Field(
         default=minutes,
         title="重複して読む時間（分）",
@@ -19,11 +22,6 @@ def overlap_field(minutes: int) -> Any:
         le=1440,
         json_schema_extra=LAST,
     )
-
-
-def overlap_seconds(connection: Any) -> float:
-    """What `overlap_field` says, for ``Pipeline.overlap_seconds``."""
-    return float(connection.settings.overlap_minutes * 60)
 
 
 def credentials_field(title: str, whose: str) -> Any:

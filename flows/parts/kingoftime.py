@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -30,21 +30,17 @@ _SURELY_OVER = timedelta(days=62)
 """A month without any record that is this long over was never worked in."""
 
 
-@contextlib.asynccontextmanager
-async def open_kingoftime(
-    credentials: KingOfTimeCredentials, tools: Tools
-) -> AsyncIterator[KingOfTimeClient]:
+def open_kingoftime(credentials: KingOfTimeCredentials, tools: Tools) -> KingOfTimeClient:
     """A client for the credentials of a block.
 
     Raises:
         SettingsError: ``AC-102``, the token is empty; ``AC-205``/``AC-207``, the address.
     """
-    async with KingOfTimeClient(
+    return KingOfTimeClient(
         credentials.access_token.get_secret_value(),
         endpoint=credentials.endpoint or None,
         masker=tools.masker,
-    ) as client:
-        yield client
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -56,24 +56,20 @@ def needed_field(item: str) -> Any:
     )
 
 
-@contextlib.asynccontextmanager
-async def open_kintone(
-    credentials: KintoneCredentials, tools: Tools
-) -> AsyncIterator[KintoneClient]:
+def open_kintone(credentials: KintoneCredentials, tools: Tools) -> KintoneClient:
     """A client for the credentials of a block.
 
     Raises:
         SettingsError: ``AC-102``, neither an API token nor OAuth is set up; ``AC-201`` sub-domain;
             ``AC-205``, the number of API tokens, or the address.
     """
-    async with KintoneClient(
+    return KintoneClient(
         credentials.subdomain,
         authorizer=_authorizer(credentials, tools),
         endpoint=credentials.endpoint or None,
         masker=tools.masker,
         guest_space=credentials.guest_space,
-    ) as client:
-        yield client
+    )
 
 
 def _authorizer(credentials: KintoneCredentials, tools: Tools) -> Authorizer:

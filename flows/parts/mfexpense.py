@@ -7,7 +7,7 @@ every run reads the last months again; what is known is 変更なし by the ledg
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -48,10 +48,7 @@ def oauth_app(credentials: MfExpenseCredentials, tools: Tools) -> OAuthClient:
     )
 
 
-@contextlib.asynccontextmanager
-async def open_expenses(
-    credentials: MfExpenseCredentials, tools: Tools
-) -> AsyncIterator[ExpenseClient]:
+def open_expenses(credentials: MfExpenseCredentials, tools: Tools) -> ExpenseClient:
     """A client for the credentials of a block.
 
     Raises:
@@ -61,10 +58,9 @@ async def open_expenses(
         raise ReauthorizeError("AC-101", credentials._block_document_name or "", service=SERVICE)
     app = oauth_app(credentials, tools)
     authorizer = TokenAuthorizer(tools.vault.keeper(credentials), app.refresh, masker=tools.masker)
-    async with ExpenseClient(
+    return ExpenseClient(
         authorizer=authorizer, endpoint=credentials.endpoint or None, masker=tools.masker
-    ) as client:
-        yield client
+    )
 
 
 async def office_of(client: ExpenseClient, wanted: str | None) -> str:

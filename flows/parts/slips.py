@@ -139,41 +139,32 @@ class SlipTransform(ABC, Generic[S]):
 
 def slip_pipeline(
     *,
-    connector: str,
-    service: str,
     key_label: str,
     connection_type: type[C],
     open_source: Callable[[C, Tools], AbstractAsyncContextManager[Source]],
     transform: Callable[[Any, CodeBook], Transformer],
     codes: tuple[CodeUse, ...] = (),
-    overlap_seconds: Callable[[C], float] = lambda _: 0.0,
 ) -> Pipeline[C]:
     """The pipeline of a connector of slips: see `Pipeline`; here is what is the same for all.
 
     Args:
-        connector: Stable name, also of the flow.
-        service: サービス名 on screens.
         key_label: What a record's key is called.
         connection_type: Its ``settings`` are `SlipSettings`.
         open_source: Makes the source.
         transform: The subclass of `SlipTransform`.
         codes: What it looks up in コード変換表.
-        overlap_seconds: How far before the watermark an incremental run starts.
     """
 
     def settings_of(connection: Any) -> Any:
         return connection.settings
 
     return Pipeline(
-        connector=connector,
-        service=service,
         entity="journal_slip",
         key_label=key_label,
         connection_type=connection_type,
         open_source=open_source,
         open_sink=lambda connection, tools: open_journal(connection.bugyo, tools),
         transformer=lambda connection, book: transform(settings_of(connection), book),
-        overlap_seconds=overlap_seconds,
         changed=lambda connection: Changed(settings_of(connection).changed),
         hidden=HIDDEN,
         operations=OPERATIONS,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -29,23 +28,19 @@ from flows.engine.model import Mode, SourcePage, Window
 from flows.engine.pipeline import Tools
 
 
-@contextlib.asynccontextmanager
-async def open_smaregi(
-    credentials: SmaregiCredentials, tools: Tools
-) -> AsyncIterator[SmaregiClient]:
+def open_smaregi(credentials: SmaregiCredentials, tools: Tools) -> SmaregiClient:
     """A client for the credentials of a block.
 
     Raises:
         SettingsError: ``AC-205``/``AC-207``, the addresses.
     """
-    async with SmaregiClient(
+    return SmaregiClient(
         credentials.place(),
         credentials.contract,
         credentials.client_id,
         credentials.client_secret.get_secret_value(),
         masker=tools.masker,
-    ) as client:
-        yield client
+    )
 
 
 @dataclass

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
@@ -59,12 +59,11 @@ LABELS: Mapping[str, str] = {
 """What SmartHR's own screens call the attributes."""
 
 
-@contextlib.asynccontextmanager
-async def open_smarthr(
+def open_smarthr(
     credentials: SmartHRCredentials,
     tools: Tools,
     timer: Timer = Timer(),  # noqa: B008 (frozen)
-) -> AsyncIterator[SmartHRClient]:
+) -> SmartHRClient:
     """A client for the credentials of a block.
 
     Raises:
@@ -73,14 +72,13 @@ async def open_smarthr(
     token = credentials.access_token.get_secret_value().strip()
     if not token:
         raise SettingsError("AC-102", service=PROFILE.name)
-    async with SmartHRClient(
+    return SmartHRClient(
         credentials.subdomain,
         token=token,
         endpoint=credentials.endpoint or None,
         masker=tools.masker,
         timer=timer,
-    ) as client:
-        yield client
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 from datetime import date, time, timedelta
-from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -21,6 +20,7 @@ from connectors.kingoftime import (
     keyed,
     slices,
 )
+from connectors.kingoftime.items import DAILY, MONTHLY, value_of
 from connectors.kit import (
     AppConnectError,
     ClosedHours,
@@ -204,13 +204,19 @@ async def test_a_month_with_nothing_in_it_and_a_full_one(company: Company, membe
         known = keyed(await kot.employees())
     assert "assigned" not in records[0], "null is left out"
     bare, full = TypeAdapter(list[MonthlyWorking]).validate_python(records)
-    assert (bare.is_closing, bare.assigned, bare.working_day_count) == (True, None, None)
-    assert (bare.holiday_work.normal, bare.custom, bare.holidays_obtained) == (None, (), ())
-    assert (full.is_closing, full.assigned, full.absent_day_count) == (False, 9600, Decimal(1))
-    assert full.weekday_working_day_count == Decimal("20.5")
+    assert (bare.is_closing, full.is_closing) == (True, False)
     assert (full.start_date, full.end_date) == (date(2026, 9, 21), date(2026, 10, 20))
-    assert (full.holiday_work.normal, full.holiday_work.night) == (480, None)
-    assert full.custom[0].calculation_result == Decimal("3.5")
+    holds = {name: value_of(records[1], [name], MONTHLY) for name in (*MONTHLY, "カスタム:c1")}
+    assert {name: str(value) for name, value in holds.items() if value is not None} == {
+        "所定時間": "9600",
+        "休日労働時間": "480",
+        "平日出勤日数": "20.5",
+        "欠勤日数": "1",
+        "カスタム:c1": "3.5",
+    }
+    assert [value_of(records[0], [n], MONTHLY) for n in (*MONTHLY, "カスタム:c1", "休暇:1")] == [
+        None
+    ] * (len(MONTHLY) + 2)
     for record, code in zip(records, ("0001", "12345"), strict=True):
         employee = employee_of(record, {})
         assert employee is not None
@@ -237,7 +243,9 @@ async def test_days_come_in_slices(company: Company) -> None:
             await kot.daily_workings(date(2026, 9, 1), date(2026, 11, 2))
     assert [each["date"] for each in found] == ["2026-09-01", "2026-11-01"]
     days = TypeAdapter(list[DailyWorking]).validate_python(found)
-    assert (days[0].day, days[0].is_error, days[0].late_night) == (date(2026, 9, 1), True, None)
+    assert (days[0].day, days[0].is_error) == (date(2026, 9, 1), True)
+    assert value_of(found[0], ["総労働時間"], DAILY) == 480
+    assert value_of(found[0], ["深夜所定時間", "休暇:1"], DAILY) is None
 
 
 def test_the_emulator_is_strict(company: Company) -> None:
