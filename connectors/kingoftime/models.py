@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from datetime import date
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, Field
 from pydantic.alias_generators import to_camel
 
-
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True
-    )
+from connectors.kit.wire import Wire
 
 
-class Employee(_Model):
+class Employee(Wire, alias_generator=to_camel):
     """An employee, or what ``currentDateEmployee`` says of one (without ``key``).
 
     Attributes:
@@ -37,7 +33,7 @@ class Employee(_Model):
         return f"{self.last_name} {self.first_name}".strip()
 
 
-class _Working(_Model):
+class _Working(Wire, alias_generator=to_camel):
     employee_key: str
     is_closing: bool = False
     # One public typing calls it ``currentEmployee``.

@@ -32,7 +32,7 @@ from connectors.kit import (
     SettingsError,
     Wiring,
 )
-from connectors.kit.paging import ensure_increasing
+from connectors.kit.paging import ensure_increasing, read_pages
 
 MAX_SIZE = 500
 """Records that one request may ask for."""
@@ -153,21 +153,12 @@ class KintoneClient(ServiceClient):
             answer = await self._get_records({"app": app, "query": query, "fields": wanted}, app)
             return self._page(answer, last)
 
-        current = await page(after)
-        while current.records:
-            if not prefetch:
-                yield current
-                current = await page(current.last_id)
-                continue
-            following = asyncio.create_task(page(current.last_id))
-            try:
-                yield current
-                current = await following
-            finally:
-                if not following.done():
-                    following.cancel()
-                # Its error, when nobody waits for it any more, is nobody's news.
-                await asyncio.gather(following, return_exceptions=True)
+        def following(read: RecordPage) -> int | None:
+            return read.last_id if read.records else None
+
+        async with contextlib.aclosing(read_pages(page, after, following, ahead=prefetch)) as pages:
+            async for each in pages:
+                yield each
 
     async def records_by_cursor(
         self,
@@ -262,25 +253,10 @@ class KintoneClient(ServiceClient):
         return await self._send("GET", resource, kind="read", params=params, app=app)
 
     async def _send(
-        self,
-        method: str,
-        resource: str,
-        *,
-        kind: Kind,
-        app: str = "",
-        params: Mapping[str, Any] | None = None,
-        json: Any = None,
-        headers: Mapping[str, str] | None = None,
+        self, method: str, resource: str, *, kind: Kind, app: str = "", **sent: Any
     ) -> Answer:
         try:
-            return await self._http.request(
-                method,
-                f"{self._root}/{resource}",
-                kind=kind,
-                params=params,
-                json=json,
-                headers=headers,
-            )
+            return await self._http.request(method, f"{self._root}/{resource}", kind=kind, **sent)
         except AppConnectError as error:
             raise self._named(error, app) from error.__cause__
 

@@ -71,8 +71,8 @@ class StaticHeaders:
     def secrets(self) -> Iterator[str]:
         """What must never show in an error: the values, and what they are made of."""
         for value in self.values.values():
-            yield value
-            yield from value.removeprefix("Bearer ").split(",")
+            secret = value.removeprefix("Bearer ")
+            yield from (secret, *secret.split(","))
 
     async def headers(self) -> Mapping[str, str]:
         """The same headers every time."""

@@ -1,8 +1,17 @@
-"""Guards for readers of pages: a service that repeats or shuffles its pages is not believed."""
+"""Readers of pages, and their guards: who repeats or shuffles its pages is not believed."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from itertools import islice
 from typing import TypeVar
 
@@ -10,6 +19,7 @@ from connectors.kit._retry import Failure
 from connectors.kit.errors import FaultError
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 
 def ensure_increasing(last: int, ids: Sequence[int], service: str) -> int:
@@ -63,6 +73,33 @@ class NoRepeat:
                 failure=Failure.UNREADABLE,
             )
         self._seen.add(key)
+
+
+async def read_pages(
+    page: Callable[[T], Awaitable[P]], first: T, following: Callable[[P], T | None], *, ahead: bool
+) -> AsyncGenerator[P, None]:
+    """Pages, one after the other. Close it (`contextlib.aclosing`) when you leave early.
+
+    Args:
+        page: Asks for a page.
+        first: Where the first one begins.
+        following: Where the one after a page begins; ``None`` = that page was behind the end.
+        ahead: Ask for the next page while the caller works on this one.
+    """
+    current = await page(first)
+    while (begin := following(current)) is not None:
+        if not ahead:
+            yield current
+            current = await page(begin)
+            continue
+        coming = asyncio.ensure_future(page(begin))
+        try:
+            yield current
+            current = await coming
+        finally:
+            coming.cancel()
+            # Its error, when nobody waits for it any more, is nobody's news.
+            await asyncio.gather(coming, return_exceptions=True)
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -8,25 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from decimal import Decimal
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, Field
+
+from connectors.kit.wire import Exact, Wire
 
 DEBIT, CREDIT = 1, -1
 """``side`` of a journal's side: 借方, 貸方."""
 
 
-def _exact(value: Any) -> Any:
-    """A number of JSON as decimal text: 0.08 must not become 0.0800000000000000016."""
-    return str(value) if isinstance(value, float) else value
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Office(_Answer):
+class Office(Wire):
     """事業所.
 
     Attributes:
@@ -40,7 +32,7 @@ class Office(_Answer):
     identification_code: str = ""
 
 
-class Entry(_Answer):
+class Entry(Wire):
     """One entry of any master: 勘定科目, 補助科目, 税区分, 部門, 支払先, プロジェクト.
 
     Attributes:
@@ -53,7 +45,7 @@ class Entry(_Answer):
     id: str
     code: str | None = None
     name: str = Field(default="", validation_alias=AliasChoices("name", "long_name"))
-    rate: Annotated[Decimal | None, BeforeValidator(_exact)] = None
+    rate: Exact = None
 
     @property
     def key(self) -> str:
@@ -61,7 +53,7 @@ class Entry(_Answer):
         return (self.code or "").strip() or self.id
 
 
-class Side(_Answer):
+class Side(Wire):
     """One side of a branch.
 
     Attributes:
@@ -95,7 +87,7 @@ class Side(_Answer):
         return found
 
 
-class Branch(_Answer):
+class Branch(Wire):
     """One line of a journal. Its sides are spelled in two ways: both are read."""
 
     branch_number: int | None = None
@@ -105,7 +97,7 @@ class Branch(_Answer):
     )
 
 
-class Journal(_Answer):
+class Journal(Wire):
     """仕訳 of one 経費明細 or one 経費申請.
 
     Attributes:

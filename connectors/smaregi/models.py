@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AliasChoices, Field, ValidationError, model_validator
 
+from connectors.kit.wire import Day, Percent, Text, Wire, Yen
 from connectors.smaregi._facts import FACTS
 
 _DETAILS: dict[str, Any] = FACTS["details"]
@@ -27,43 +19,7 @@ _NOT_SALES: str = _DETAILS["not_sales_division"]
 _NET = (FACTS["sales"]["head_division"], FACTS["sales"]["cancel_division"])
 
 
-def _yen(value: Any) -> Any:
-    """``"1080"``, ``"-5"``, ``"0.00000"``; empty and null are 0. A fraction of a yen is refused."""
-    if value in ("", None):
-        return 0
-    if type(value) is str and value.isdigit() and value.isascii():
-        return int(value)  # nearly all of them
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return value
-    return int(number) if number == number.to_integral_value() else value
-
-
-def _rate(value: Any) -> Any:
-    """A percentage as our registry writes it: ``"10"`` for ``"10.0"``; none = ``"0"``."""
-    try:
-        return f"{Decimal(str(value or 0)).normalize():f}"
-    except InvalidOperation:
-        return value
-
-
-def _text(value: Any) -> Any:
-    return "" if value is None else value
-
-
-Yen = Annotated[int, BeforeValidator(_yen)]
-Text = Annotated[str, BeforeValidator(_text)]
-Day = Annotated[date | None, BeforeValidator(lambda v: v or None)]
-
-
-class _Model(BaseModel):
-    """Fields are found by the vendor's names; those that we do not need are passed over."""
-
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
-
-
-class Store(_Model):
+class Store(Wire):
     """店舗."""
 
     id: str = Field(alias="storeId")
@@ -71,13 +27,13 @@ class Store(_Model):
     name: Text = Field(default="", alias="storeName")
 
 
-class OtherSales(_Model):
+class OtherSales(Wire):
     """Sales of one day by another payment method, as a closing lists them."""
 
     sales: Yen = 0
 
 
-class Closing(_Model):
+class Closing(Wire):
     """日次締め of one cash drawer of one store-day.
 
     Attributes:
@@ -103,7 +59,7 @@ class Closing(_Model):
         return sum(each.sales for each in self.others)
 
 
-class Payment(_Model):
+class Payment(Wire):
     """Payment by a method other than cash and credit (``depositOthers``)."""
 
     id: str = Field(alias="paymentMethodId")
@@ -111,7 +67,7 @@ class Payment(_Model):
     amount: Yen = Field(default=0, alias="depositOthers")
 
 
-class Detail(_Model):
+class Detail(Wire):
     """One line of a sale, with its share of what was taken off the whole sale.
 
     Attributes:
@@ -122,7 +78,7 @@ class Detail(_Model):
     division: Text = Field(default="", alias="transactionDetailDivision")
     tax_division: Text = Field(default="", alias="taxDivision")
     sales_division: Text = Field(default="0", alias="salesDivision")
-    rate: Annotated[str, BeforeValidator(_rate)] = Field(default="0", alias="taxRate")
+    rate: Percent = Field(default="0", alias="taxRate")
     tax_free: Yen = Field(default=0, alias="taxFree")
     listed: Yen = Field(default=0, alias=_DETAILS["sum"])
     off: tuple[Yen, ...] = ()
@@ -183,7 +139,7 @@ HEAD_FIELDS = (
 """Which sale it is, of which store-day, and whether it counts."""
 
 
-class Transaction(_Model):
+class Transaction(Wire):
     """取引. Details and other payments are there when they were asked for.
 
     Attributes:

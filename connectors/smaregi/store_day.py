@@ -7,6 +7,7 @@ what the sums are checked against.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -136,9 +137,9 @@ class Till:
     """Adds up the sales of one store-day, one after the other."""
 
     def __init__(self) -> None:
-        self._paid: dict[str, int] = {}
+        self._paid = Counter[str]()
         self._names = {CASH: "現金", CREDIT: "クレジット"}
-        self._groups: dict[str, _Group] = {}
+        self._groups = defaultdict[str, _Group](_Group)
         self._problems: list[tuple[str, str]] = []
         self._total = self._count = 0
 
@@ -149,15 +150,14 @@ class Till:
         self._count += 1
         self._total += sale.total
         self._problems += _problems(sale)
-        self._pay(CASH, sale.cash)
-        self._pay(CREDIT, sale.credit)
+        self._paid[CASH] += sale.cash
+        self._paid[CREDIT] += sale.credit
         for other in sale.others:
             self._names[other.id] = other.name
-            self._pay(other.id, other.amount)
+            self._paid[other.id] += other.amount
         for line in sale.details:
             if line.rate.isdigit():
-                rate = line.rate if line.taxed else "0"
-                self._groups.setdefault(rate, _Group()).add(line)
+                self._groups[line.rate if line.taxed else "0"].add(line)
 
     def result(self, store: Store, day: date, closings: Iterable[Closing]) -> StoreDay:
         """The store-day, checked against its closings: several (cash drawers) are added up."""
@@ -180,12 +180,9 @@ class Till:
             problems=tuple([*self._problems, *differences][:_SHOWN]),
         )
 
-    def _pay(self, code: str, yen: int) -> None:
-        self._paid[code] = self._paid.get(code, 0) + yen
-
     def _differences(self, closings: Sequence[Closing], tax: int) -> Iterator[tuple[str, str]]:
-        paid = {CASH: 0, CREDIT: 0, **self._paid}
-        others = sum(paid.values()) - paid[CASH] - paid[CREDIT]
+        paid = self._paid
+        others = paid.total() - paid[CASH] - paid[CREDIT]
         said = {
             "純売上": (sum(each.total for each in closings), self._total),
             "現金": (sum(each.cash for each in closings), paid[CASH]),
