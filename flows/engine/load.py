@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
 from types import ModuleType
 from uuid import UUID
@@ -121,15 +121,12 @@ async def _pass(run: RunContext, stage: str, *, last: bool) -> None:
                     await _send(run, batch)
                 await to_record.put(batch)
         except AppConnectError:
-            # What was answered is still written; what was only prepared never left.
+            # What was answered is still written.
             for task in before:
                 task.cancel()
             await asyncio.gather(*before, return_exceptions=True)
             await to_record.put(None)
             await recorder
-            await _give_back(run, run.ledger, [i for b in not_sent.values() for i in b.intents])
-            reds = [each.intent for b in not_sent.values() for each in b.reversals]
-            await _give_back(run, run.reversals, reds)
             raise
         await to_record.put(None)
 
@@ -152,6 +149,11 @@ async def _pass(run: RunContext, stage: str, *, last: bool) -> None:
             group.create_task(send_all(*before, recorder=recorder))
     except BaseExceptionGroup as group_error:
         raise first_error([group_error]) or group_error from None
+    finally:
+        # What was only prepared never left, however the work ended. What cannot be given back is
+        # looked up by the next run.
+        with contextlib.suppress(AppConnectError):
+            await to_its_end(_give_back_all(run, not_sent.values()))
 
 
 async def _joined(run: RunContext, stage: str) -> AsyncGenerator[list[Staged], None]:
@@ -165,6 +167,12 @@ async def _joined(run: RunContext, stage: str) -> AsyncGenerator[list[Staged], N
             ahead.append(page)
     if ahead:
         yield ahead
+
+
+async def _give_back_all(run: RunContext, batches: Iterable[Batch]) -> None:
+    for batch in batches:
+        await _give_back(run, run.ledger, batch.intents)
+        await _give_back(run, run.reversals, [each.intent for each in batch.reversals])
 
 
 async def _give_back(run: RunContext, ledger: Ledger, intents: Sequence[Intent]) -> None:

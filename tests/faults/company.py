@@ -211,9 +211,9 @@ class Company:
         """A run of the connection."""
         return Order(uuid4(), self.name, Trigger.SCHEDULE, Mode(mode), **more)
 
-    def run(self, mode: str = "差分", **more: Any) -> Ending:
+    def run(self, mode: str = "差分", *, brake: Brake | None = None, **more: Any) -> Ending:
         """A run in this process."""
-        return asyncio.run(self._execute(self.order(mode, **more)))
+        return asyncio.run(self._execute(self.order(mode, **more), brake))
 
     async def arun(self, mode: str = "差分", **more: Any) -> Ending:
         """A run in this event loop."""

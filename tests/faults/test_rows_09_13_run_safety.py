@@ -18,7 +18,7 @@ from customers import CustomerCompany
 
 from connectors.kit.emulator import Fault
 from flows.engine import clock, documents, history, lease
-from flows.engine.brake import run_limit
+from flows.engine.brake import Brake, run_limit, stopped
 from flows.engine.core import Ending
 
 IMPORT = "(?i)/ImportJournalSlip$"
@@ -86,25 +86,33 @@ def test_row_09_sigterm_waits_for_the_answer_and_sends_nothing_more(firm: Compan
     once_each(firm, 250)
 
 
+@pytest.mark.parametrize("how", ["refused", "stopped"])
 def test_row_09_what_is_being_planned_when_the_run_ends_is_known_not_to_be_sent(
-    firm: Company, monkeypatch: pytest.MonkeyPatch
+    firm: Company, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Its intents are written by a thread, which goes on when its coroutine is cancelled."""
     firm.fill(600)  # two batches
-    plan, planned = documents.plan, []
+    plan, planned, brake = documents.plan, [], Brake()
 
     def slow(db: Any, run: Any, batch: Any, *, last: bool) -> None:
-        if planned:
+        if len(planned) == 1 and how == "refused":
             until(lambda: "unsent" in firm.states())  # the first batch is refused by now
+        elif len(planned) == 1:
+            until(lambda: firm.states().keys() == {"posted"})
+            # No answer is due any more, so the work is cancelled at once.
+            brake.pull(stopped("停止"))
+            time.sleep(1)
         plan(db, run, batch, last=last)
         planned.append(len(batch.intents))
 
     monkeypatch.setattr(documents, "plan", slow)
-    firm.bugyo.faults.add(Fault(kind="status", status=403, path=IMPORT, body="{}"))
-    ending = firm.run()
+    if how == "refused":
+        firm.bugyo.faults.add(Fault(kind="status", status=403, path=IMPORT, body="{}"))
+    ending = firm.run(brake=brake)
     assert ending.error is not None
-    assert len(planned) == 2
-    assert firm.states() == {"unsent": 600}
+    assert (len(planned), ending.error.code == "AC-602") == (2, how == "stopped")
+    sent = len(firm.slips)
+    assert firm.states() == ({"posted": sent, "unsent": 600 - sent} if sent else {"unsent": 600})
     assert firm.run().error is None
     once_each(firm, 600)
 

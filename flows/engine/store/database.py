@@ -263,7 +263,9 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):  # it is raised below, once
+                await asyncio.wait([task])
         if not task.cancelled():
             task.exception()  # seen: it is the cancellation that counts
         raise
