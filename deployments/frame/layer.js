@@ -59,7 +59,7 @@
     const key = text.trim().replace(/\s+/g, " ");
     if (!/[A-Za-z]/.test(key) && !versionId.test(key)) return undefined;
     const onItsPage = location.pathname.includes(generated.link) ? generated.heading : "";
-    const named = [`a[href*="${generated.link}"]`, onItsPage].filter(Boolean).join();
+    const named = [`a[href*="${generated.link}"]`, generated.notice, onItsPage].filter(Boolean).join();
     const known = Object.hasOwn(words, key) || Object.hasOwn(names, key); // tags, beside the name
     if (!known && madeUp.test(key) && element.closest(named)) return generated.ja;
     if (versionId.test(key) && element.closest(`a[href*="${version.link}"]`)) return version.ja;
