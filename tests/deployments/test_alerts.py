@@ -330,8 +330,10 @@ def test_alerts_by_command(
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("送りました") == 3
     assert "cAnArY" not in done.stdout + done.stderr
-    assert len(box.mails) == before + 1
-    assert len(came) == 2
+    # Runs of other tests on this server may end badly meanwhile: they are told the same way.
+    tried = [str(mail["Subject"]) for mail in box.mails[before:]]
+    tried += [json.dumps(body, ensure_ascii=False) for _, body in came]
+    assert [("通知の試験" in text) for text in tried].count(True) == 3
     entries = json.loads(call("list", "--json"))
     assert [entry["状態"] for entry in entries] == ["有効"] * 3
     for name in ("mail", "slack", "teams"):
