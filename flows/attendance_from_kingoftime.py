@@ -1,8 +1,6 @@
 """KING OF TIME → 勤怠: the connector's settings, its pure transform, its flow.
 
-Minutes become ``H:MM`` or hours with two decimals, counts of days have one decimal, and what is
-null is empty or 0. Only what is closed (締め) is posted; a day with an error (エラー勤務) is a
-reject.
+Only what is closed (締め) is posted; a day with an error (エラー勤務) is a reject.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from datetime import date
-from decimal import ROUND_DOWN, ROUND_HALF_UP, ROUND_UP, Decimal
 from typing import Any, Literal, Self
 
 from prefect import State, flow
@@ -21,18 +18,17 @@ from connectors.bugyo import master_operations, resource, row_validator
 from connectors.kingoftime import DailyWorking, MonthlyWorking
 from connectors.kingoftime.items import DAILY, MONTHLY, WorkItem, terms, unit_of, value_of
 from connectors.kit.days import months_later
-from connectors.kit.text import normalise_code
 from flows.engine import ModeName, Pipeline, Reject, Row, Tools, run_connector, run_name
 from flows.engine.clock import business_date, now
-from flows.engine.codes import CodeBook, CodeKind, CodeReader, CodeUse
+from flows.engine.codes import CodeBook, CodeKind, CodeUse
+from flows.parts.attendance import AttendanceFormat
 from flows.parts.bugyo_codes import code_operations
-from flows.parts.fields import credentials_field, digits_field
+from flows.parts.fields import credentials_field
 from flows.parts.kingoftime import KingOfTimeSource, open_kingoftime
-from flows.parts.reception_file import DeliverySettings, open_people_sink
+from flows.parts.reception_file import open_people_sink
 from flows.parts.values import violating
 
 CODES = CodeUse(CodeKind.EMPLOYEE, "従業員コード")
-_ROUNDING = {"四捨五入": ROUND_HALF_UP, "切り捨て": ROUND_DOWN, "切り上げ": ROUND_UP}
 _NIGHT = "深夜所定時間+深夜所定外時間+深夜残業時間"
 
 
@@ -41,8 +37,8 @@ def _item(default: str, title: str, words: str = "") -> Any:
     return Field(default=default, title=f"{title} ←", description=f"{words}空欄なら連携しません。")
 
 
-class AttendanceSettings(DeliverySettings):
-    """設定: what is read, how it is written, which item goes to which."""
+class AttendanceSettings(AttendanceFormat):
+    """設定: what is read, and which item goes to which."""
 
     target: Literal["月次", "日次"] = Field(
         default="月次",
@@ -78,27 +74,6 @@ class AttendanceSettings(DeliverySettings):
         description="翌月の給与で支払うときは 1 にします。",
         ge=-2,
         le=2,
-    )
-    time_format: Literal["H:MM", "10進数"] = Field(
-        default="H:MM",
-        title="時間の書き方",
-        description="218時間45分を「218:45」と書くか「218.75」と書くかです。",
-    )
-    rounding: Literal["四捨五入", "切り捨て", "切り上げ"] = Field(
-        default="四捨五入",
-        title="10進数の端数",
-        description="時間を10進数で書くときの、小数第3位の扱いです。",
-    )
-    empty: Literal["空欄", "0"] = Field(
-        default="空欄",
-        title="値のない項目",
-        description="KING OF TIME に値がない項目を、空欄で送るか 0 で送るかです。",
-    )
-    code_width: int | None = digits_field(
-        "社員番号の桁数",
-        "数字だけの従業員コードを、この桁数まで左に0を付けて社員番号にします。"
-        "空欄ならそのままです。番号が違うときはコード変換表（社員番号）を使います。",
-        10,
     )
     work_days: str = _item(
         "出勤日数", "出勤日数", "KING OF TIME の項目です。足すときは + でつなぎます。"
@@ -216,12 +191,12 @@ class AttendanceTransform:
         if isinstance(working, DailyWorking) and working.is_error:
             return Reject(source_key, "AC-842", "エラー勤務", label, f"{period} はエラー勤務です。")
         codes = self._book.reader()
-        values = {self.fields[0]: self._number(codes, employee.code, employee.name)}
-        values[self._period] = period
+        who = self._settings.employee(CODES, self._book, codes, employee.code, employee.name)
+        values = {self.fields[0]: who, self._period: period}
         try:
             for name, names, is_time in self._plan:
                 amount = value_of(record, names, self._settings.items)
-                values[name] = self._text(amount, is_time=is_time)
+                values[name] = self._settings.text(amount, time=is_time)
         except ValueError as wrong:
             return _unreadable(source_key, str(wrong), label)
         if (reject := codes.reject(source_key, label)) is not None:
@@ -244,48 +219,10 @@ class AttendanceTransform:
         }[self._settings.month_of]
         return f"{months_later(month, self._settings.month_shift):%Y/%m}"
 
-    def _number(self, codes: CodeReader, code: str, name: str) -> str:
-        padded = normalise_code(code, width=self._settings.code_width)
-        if CODES.kind in self._book.known:
-            return codes(CODES.kind, CODES.source, padded, name)
-        # 奉行クラウド cannot tell who is registered (or a file is written): it is believed.
-        return codes.optional(CODES.kind, CODES.source, padded, name) or padded
-
-    def _text(self, amount: Decimal | None, *, is_time: bool) -> str:
-        if amount is None:
-            return "" if self._settings.empty == "空欄" else self._text(Decimal(0), is_time=is_time)
-        if not is_time:
-            return count_text(amount)
-        if self._settings.time_format == "H:MM":
-            return hours_and_minutes(amount)
-        return decimal_hours(amount, self._settings.rounding)
-
 
 def _unreadable(source_key: str, item: str, label: str) -> Reject:
     reason = f"KING OF TIME の項目「{item}」を読み取れません。"
     return Reject(source_key, "AC-807", item, label, reason)
-
-
-def hours_and_minutes(minutes: Decimal) -> str:
-    """``218:45``; hours go on beyond 24. A fraction of a minute is dropped."""
-    hours, rest = divmod(abs(int(minutes)), 60)
-    return f"{'-' if minutes <= -1 else ''}{hours}:{rest:02}"
-
-
-def decimal_hours(minutes: Decimal, rounding: str) -> str:
-    """Hours with two decimals: 13125 minutes are ``218.75``.
-
-    Args:
-        minutes: The minutes.
-        rounding: 四捨五入, 切り捨て or 切り上げ; the last two towards and away from zero.
-    """
-    return str((minutes / 60).quantize(Decimal("0.01"), _ROUNDING[rounding]))
-
-
-def count_text(count: Decimal) -> str:
-    """A count of days or times with one decimal, ``20.5``; finer parts, if any, are kept."""
-    tenths = count.quantize(Decimal("0.1"))
-    return str(tenths if tenths == count else count.normalize())
 
 
 @contextlib.asynccontextmanager

@@ -38,7 +38,7 @@ def open_kingoftime(credentials: KingOfTimeCredentials, tools: Tools) -> KingOfT
     """
     return KingOfTimeClient(
         credentials.access_token.get_secret_value(),
-        endpoint=credentials.endpoint or None,
+        endpoint=credentials.endpoint,
         masker=tools.masker,
     )
 

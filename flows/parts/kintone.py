@@ -66,7 +66,7 @@ def open_kintone(credentials: KintoneCredentials, tools: Tools) -> KintoneClient
     return KintoneClient(
         credentials.subdomain,
         authorizer=_authorizer(credentials, tools),
-        endpoint=credentials.endpoint or None,
+        endpoint=credentials.endpoint,
         masker=tools.masker,
         guest_space=credentials.guest_space,
     )
@@ -99,7 +99,7 @@ def oauth_app(credentials: KintoneCredentials, tools: Tools) -> OAuthClient:
         credentials.client_id,
         credentials.client_secret.get_secret_value(),
         credentials.redirect_uri or "",
-        endpoint=credentials.endpoint or None,
+        endpoint=credentials.endpoint,
         masker=tools.masker,
     )
 

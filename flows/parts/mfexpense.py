@@ -43,7 +43,7 @@ def oauth_app(credentials: MfExpenseCredentials, tools: Tools) -> OAuthClient:
         credentials.client_id,
         credentials.client_secret.get_secret_value(),
         credentials.redirect_uri,
-        endpoint=credentials.endpoint or None,
+        endpoint=credentials.endpoint,
         masker=tools.masker,
     )
 
@@ -58,9 +58,7 @@ def open_expenses(credentials: MfExpenseCredentials, tools: Tools) -> ExpenseCli
         raise ReauthorizeError("AC-101", credentials._block_document_name or "", service=SERVICE)
     app = oauth_app(credentials, tools)
     authorizer = TokenAuthorizer(tools.vault.keeper(credentials), app.refresh, masker=tools.masker)
-    return ExpenseClient(
-        authorizer=authorizer, endpoint=credentials.endpoint or None, masker=tools.masker
-    )
+    return ExpenseClient(authorizer=authorizer, endpoint=credentials.endpoint, masker=tools.masker)
 
 
 async def office_of(client: ExpenseClient, wanted: str | None) -> str:

@@ -75,7 +75,7 @@ def open_smarthr(
     return SmartHRClient(
         credentials.subdomain,
         token=token,
-        endpoint=credentials.endpoint or None,
+        endpoint=credentials.endpoint,
         masker=tools.masker,
         timer=timer,
     )

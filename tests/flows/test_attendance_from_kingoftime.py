@@ -33,9 +33,6 @@ from flows.attendance_from_kingoftime import (
     AttendanceFromKingOfTimeConnection,
     AttendanceSettings,
     AttendanceTransform,
-    count_text,
-    decimal_hours,
-    hours_and_minutes,
 )
 from flows.engine import code_table, rejects
 from flows.engine.codes import EMPTY_BOOK, CodeBook
@@ -44,6 +41,7 @@ from flows.engine.model import Mode, Reject, Row, Trigger
 from flows.engine.plain import PlainSurface
 from flows.engine.store import Store, migrate
 from flows.engine.store.database import URL_VARIABLE
+from flows.parts.attendance import count_text, decimal_hours, hours_and_minutes
 
 M = [month for month in people.MONTHS if month != people.OPEN]
 TOKYO = ZoneInfo("Asia/Tokyo")
