@@ -94,9 +94,7 @@ class SmaregiClient(ServiceClient):
                 return found
             page += 1
 
-    async def closings(
-        self, field: str, since: date, until: date, **more: str
-    ) -> AsyncIterator[Closing]:
+    def closings(self, field: str, since: date, until: date, **more: str) -> AsyncIterator[Closing]:
         """日次締め of a range of at most 31 days; one may come twice.
 
         Args:
@@ -105,15 +103,13 @@ class SmaregiClient(ServiceClient):
             until: Last value.
             more: Further conditions, e.g. ``store_id``.
         """
-        async for row in self._seek("closings", Closing.model_validate, field, since, until, more):
-            yield row
+        return self._seek("closings", Closing.model_validate, field, since, until, more)
 
-    async def changed_sales(self, since: datetime, until: datetime) -> AsyncIterator[Transaction]:
+    def changed_sales(self, since: datetime, until: datetime) -> AsyncIterator[Transaction]:
         """Heads of transactions that were written or changed in a range of at most 31 days."""
         more = {"fields": ",".join(HEAD_FIELDS)}
         read = Transaction.tolerant
-        async for row in self._seek("transactions", read, "upd_date_time", since, until, more):
-            yield row
+        return self._seek("transactions", read, "upd_date_time", since, until, more)
 
     async def sales_of(self, day: date, store: str = "") -> AsyncIterator[Transaction]:
         """Transactions of one 締め日 with details and payments, by ascending id.
