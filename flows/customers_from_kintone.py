@@ -1,31 +1,18 @@
-"""kintone → 得意先: the connector's settings, its pure transform, its flow.
-
-Every value is text. What can be repaired is repaired (full-width codes, half-width kana, control
-characters, outer spaces); what cannot becomes a reject that names the item and the reason.
-"""
+"""kintone → 得意先: the connector's settings and its flow."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from datetime import date
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from prefect import State, flow
 from pydantic import Field
 
 from blocks import Connection, FormModel, KintoneCredentials
-from connectors.bugyo import Customer, customer_validator
-from connectors.bugyo.registry import resource
-from connectors.kit.text import (
-    all_clean,
-    clean_text,
-    cp932_problems,
-    kana_full,
-    normalise_code,
-    to_cp932_twins,
-)
-from flows.engine import ModeName, Pipeline, Reject, Row, Tools, run_connector, run_name
+from flows.engine import ModeName, Pipeline, Tools, run_connector, run_name
+from flows.parts.customers import CustomerTransform
 from flows.parts.fields import (
     credentials_field,
     digits_field,
@@ -42,7 +29,6 @@ from flows.parts.kintone import (
     text_of,
 )
 from flows.parts.masters import open_masters
-from flows.parts.values import BadValueError, encodable, violating
 
 _ITEMS = (
     *("code", "name", "short_name", "kana", "postal_code", "address1", "address2", "phone"),
@@ -121,55 +107,20 @@ class CustomersFromKintoneConnection(Connection):
     )
 
 
-class CustomerTransform:
-    """One kintone record -> one 得意先. Pure; made once a run."""
+def transform(settings: CustomerSettings) -> CustomerTransform:
+    """What makes a 得意先 of a kintone record, as the settings say."""
+    plan = [*settings.mapping().items()]
 
-    def __init__(self, settings: CustomerSettings) -> None:
-        mapping = settings.mapping()
-        self.fields = tuple(mapping)
-        self._plan = list(mapping.items())
-        self._codes = [name for name in mapping if name in ("code", "billing_code")]
-        self._texts = [name for name in mapping if name not in self._codes]
-        self._width = settings.code_width
-        self._replace = settings.unencodable == "置き換える"
-        self._validate = customer_validator(self.fields)
-        self._labels = {i.field: i.label for i in resource("customer").items}
-
-    def __call__(self, source_key: str, record: Mapping[str, Any]) -> Row | Reject:
-        """The row, or the reject that says what is wrong."""
+    def texts(record: Mapping[str, Any]) -> dict[str, str]:
         # Nearly every value is text already: no call for those.
-        values = {
+        return {
             name: value if type(value := record[code]["value"]) is str else text_of(record, code)
-            for name, code in self._plan
+            for name, code in plan
         }
-        clean = all_clean(values.values())
-        if not clean:
-            for name in self._texts:
-                text = clean_text(values[name], multiline=False)
-                values[name] = kana_full(to_cp932_twins(text))
-        for name in self._codes:
-            # Clean ASCII has nothing to be repaired but its width.
-            if not (clean and self._width is None and values[name].isascii()):
-                values[name] = normalise_code(values[name], width=self._width)
-        code = values["code"]
-        if not code and not any(values.values()):
-            return Reject(source_key, "AC-808", label=f"レコード {source_key}")
-        if values.get("billing_code") == "":
-            values["billing_code"] = code
-        try:
-            if not clean and cp932_problems("".join(values.values())):
-                for name, value in values.items():
-                    values[name] = encodable(self._labels[name], value, replace=self._replace)
-        except BadValueError as bad:
-            return bad.reject(source_key, _label(source_key, values))
-        if violations := self._validate(cast("Customer", values)):
-            return violating(source_key, _label(source_key, values), violations)
-        return Row(source_key, code, values)
 
-
-def _label(source_key: str, values: Mapping[str, str]) -> str:
-    shown = f"{values.get('code', '')} {values.get('name', '')}".strip()
-    return shown[:60] or f"レコード {source_key}"
+    replace = settings.unencodable == "置き換える"
+    fields = [name for name, _ in plan]
+    return CustomerTransform(fields, texts, width=settings.code_width, replace=replace)
 
 
 @contextlib.asynccontextmanager
@@ -191,7 +142,7 @@ PIPELINE = Pipeline(
     connection_type=CustomersFromKintoneConnection,
     open_source=_source,
     open_sink=lambda connection, tools: open_masters(connection.bugyo, tools, "customer"),
-    transformer=lambda connection, _: CustomerTransform(connection.settings),
+    transformer=lambda connection, _: transform(connection.settings),
     references={"billing_code": "請求先コード"},
 )
 

@@ -2,23 +2,16 @@
 
 from connectors.smaregi._facts import SERVICE, Environment, environment
 from connectors.smaregi.client import SmaregiClient, windows
-from connectors.smaregi.models import Closing, Store, Transaction
-from connectors.smaregi.store_day import CASH, CREDIT, StoreDay, Taxed, Till, key_of, parse_key
+from connectors.smaregi.models import Closing, Detail, Store, Transaction
 
 __all__ = [
-    "CASH",
-    "CREDIT",
     "SERVICE",
     "Closing",
+    "Detail",
     "Environment",
     "SmaregiClient",
     "Store",
-    "StoreDay",
-    "Taxed",
-    "Till",
     "Transaction",
     "environment",
-    "key_of",
-    "parse_key",
     "windows",
 ]

@@ -16,16 +16,15 @@ from connectors.smaregi import (
     Closing,
     SmaregiClient,
     Store,
-    Till,
     Transaction,
-    key_of,
-    parse_key,
     windows,
 )
 from flows.engine.clock import business_date, now
 from flows.engine.handover import ParsedPage
 from flows.engine.model import Mode, SourcePage, Window
 from flows.engine.pipeline import Tools
+from flows.parts.smaregi_till import Till
+from flows.parts.store_days import key_of, parse_key
 
 
 def open_smaregi(credentials: SmaregiCredentials, tools: Tools) -> SmaregiClient:

@@ -19,7 +19,7 @@ from blocks import BugyoCredentials, SmaregiCredentials
 from connectors.bugyo.emulator import DEMO_FIXED_TOKEN, DEMO_SUBSCRIPTION_KEY, BugyoEmulator
 from connectors.bugyo.journal import JournalSlip
 from connectors.kit.emulator import Fault, serve
-from connectors.smaregi import Closing, Till, Transaction
+from connectors.smaregi import Closing, Transaction
 from connectors.smaregi import Store as ShopStore
 from connectors.smaregi.emulator import (
     DEMO_CLIENT_ID,
@@ -39,11 +39,12 @@ from flows.engine.model import Mode, Reject, Row, Trigger
 from flows.engine.pipeline import Pipeline
 from flows.engine.store import Store, migrate
 from flows.parts.journal import slip_of
+from flows.parts.smaregi_till import Till
+from flows.parts.store_days import StoreDayTransform
 from flows.slips_from_smaregi import (
     PIPELINE,
     SlipsFromSmaregiConnection,
     SmaregiSettings,
-    StoreDayTransform,
 )
 
 START = date(2026, 9, 1)

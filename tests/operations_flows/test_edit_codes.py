@@ -32,15 +32,15 @@ __all__ = ["client", "known_blocks", "new_world", "store", "world"]
 RANK = "取引区分"
 
 
-class Ranked(connector.CustomerTransform):
+class Ranked:
     """得意先 whose メモ1 is a 取引先 code, made from the partner's."""
 
     def __init__(self, settings: Any, book: CodeBook) -> None:
-        super().__init__(settings)
-        self._book = book
+        self._plain, self._book = connector.transform(settings), book
+        self.fields = self._plain.fields
 
     def __call__(self, source_key: str, record: Mapping[str, Any]) -> Row | Reject:
-        row = super().__call__(source_key, record)
+        row = self._plain(source_key, record)
         if isinstance(row, Reject):
             return row
         codes = self._book.reader()

@@ -1,4 +1,4 @@
-"""One store-day: its sales added up, beside what its daily closings say. Pure arithmetic in yen.
+"""Sales of スマレジ added up to a store-day, beside what its daily closings say. Pure arithmetic.
 
 The base is the sales (純売上 only): payment methods by id and taxes by rate are proven there, while
 the inner shape of the closing's lists is not. The closing decides *that* a day is posted, and is
@@ -11,93 +11,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from connectors.smaregi.models import Closing, Detail, Store, Transaction
-
-CASH, CREDIT = "cash", "credit"
-"""Codes of the two payment methods that have no paymentMethodId."""
+from connectors.smaregi import Closing, Detail, Store, Transaction
+from flows.parts.store_days import CASH, CREDIT, Line, PaidBy, StoreDay, Taxed
 
 _SHOWN = 3  # problems named in one reject
-
-_Cell = TypeVar("_Cell", bound=BaseModel)
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
-
-
-class PaidBy(_Model):
-    """Yen by one payment method."""
-
-    code: str = Field(alias="コード")
-    name: str = Field(alias="支払方法")
-    amount: int = Field(alias="金額")
-
-
-class Taxed(_Model):
-    """Sales of one tax rate, all with the tax in them.
-
-    Attributes:
-        rate: Percent; ``0`` = 非課税.
-        gross: Net of what was taken off and of goods that came back.
-        tax: In ``gross``.
-        off: What was taken off, and goods that came back.
-        off_tax: In ``off``.
-    """
-
-    rate: str = Field(alias="税率")
-    gross: int = Field(alias="売上（税込）")
-    tax: int = Field(alias="うち消費税")
-    off: int = Field(alias="値引・返品（税込）")
-    off_tax: int = Field(alias="値引・返品の消費税")
-
-
-class Line(_Model, Generic[_Cell]):
-    """A row of a table, as the engine shows records to a person (`flows.engine.records`)."""
-
-    value: _Cell
-
-
-class StoreDay(_Model):
-    """A record: what the slip of a store-day is made of. Its keys are a person's words.
-
-    Attributes:
-        problems: Why no slip can be made of it: (catalogue code, words).
-    """
-
-    store: str = Field(alias="店舗ID")
-    store_code: str = Field(alias="店舗コード")
-    store_name: str = Field(alias="店舗名")
-    day: date = Field(alias="締め日")
-    sales: int = Field(alias="取引数")
-    total: int = Field(alias="純売上")
-    paid: tuple[Line[PaidBy], ...] = Field(alias="支払")
-    taxes: tuple[Line[Taxed], ...] = Field(alias="税率別")
-    problems: tuple[tuple[str, str], ...] = Field(default=(), alias="問題")
-
-    def record(self) -> dict[str, Any]:
-        """The record, JSON-able."""
-        return self.model_dump(mode="json", by_alias=True)
-
-
-def key_of(store: str, day: date) -> str:
-    """The source key of a store-day: ``12:2026-11-20``."""
-    return f"{store}:{day.isoformat()}"
-
-
-def parse_key(key: str) -> tuple[str, date]:
-    """店舗ID and 締め日 of a source key, also as people write it (``12 2026/11/20``).
-
-    Raises:
-        ValueError: it is none.
-    """
-    store, _, day = key.strip().replace(" ", ":").replace("/", "-").partition(":")
-    if not store.isdigit() or not store.isascii():
-        raise ValueError(key)
-    return store, date.fromisoformat(day.strip())
 
 
 @dataclass
