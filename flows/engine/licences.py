@@ -24,10 +24,12 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+import blocks
 from connectors.kit import AppConnectError, SettingsError, WaitError
 from connectors.kit.text import clean_text, normalise_code, to_half_alnum
 from flows.engine.clock import business_date, jst_text
 from flows.engine.phone import e164
+from flows.engine.pipeline import service_of
 from flows.engine.store import LicenceRow, Store
 
 EVERY = ""
@@ -323,8 +325,14 @@ def _examine(
     if tries is not None and (locked is None or at >= locked):
         db.execute(_RIGHT, {"number": number})
     if licence.connector and connector and licence.connector != connector:
-        return SettingsError("AC-109", f"登録番号 {number} は {licence.connector} 用")
+        return SettingsError("AC-109", f"登録番号 {number} は「{_service(licence.connector)}」用")
     return standing(licence, at)
+
+
+def _service(connector: str) -> str:
+    """As people call the connector, if this process knows it."""
+    known = {kind.get_block_type_slug(): kind for kind in blocks.Connection.__subclasses__()}
+    return service_of(known[connector]) if connector in known else connector
 
 
 def _same(one: str, other: str) -> bool:

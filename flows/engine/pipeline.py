@@ -167,6 +167,11 @@ class Tools:
     vault: TokenVault
 
 
+def service_of(connection: type[Connection]) -> str:
+    """サービス名 of the connector that has these connections."""
+    return connection.get_block_type_name().removeprefix("接続: ")
+
+
 @dataclass(frozen=True)
 class Pipeline(Generic[C]):
     """A connector, as the engine sees it.
@@ -206,7 +211,7 @@ class Pipeline(Generic[C]):
     @property
     def service(self) -> str:
         """サービス名 on screens: ``得意先 kintone→商奉行``."""
-        return (self.connection_type._block_type_name or "").removeprefix("接続: ")
+        return service_of(self.connection_type)
 
     def overlap_seconds(self, connection: C) -> float:
         """How far before the watermark an incremental run starts, if the settings say so."""

@@ -46,6 +46,7 @@ _AT_WORK = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 
 _CONNECTOR = text("SELECT connector FROM connection WHERE name = :c")
 _OPEN = text("SELECT count(*) FROM ledger WHERE connection = :c AND state IN (:pending, :unclear)")
+_UNHEARD = text("DELETE FROM webhook_event WHERE connection = :c AND run_id IS NULL")
 _KEPT = text(
     "SELECT (SELECT count(*) FROM ledger WHERE connection = :c) AS ledger, "
     "(SELECT count(*) FROM run WHERE connection = :c) AS runs, "
@@ -126,6 +127,8 @@ async def remove(store: Store, name: str, typed_again: str, *, with_pending: boo
         credentials = await _credentials(place.pipeline, name) if place.block is not None else {}
         kept = await store.do(lambda db: db.execute(_KEPT, {"c": name}).one())
         await _take_away(client, place, name)
+        # What was told meanwhile: a connection made anew reads all that changed anyhow.
+        await store.do(lambda db: db.execute(_UNHEARD, {"c": name}).rowcount)
     return Removed(
         name,
         place.pipeline.service,

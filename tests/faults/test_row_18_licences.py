@@ -11,6 +11,7 @@ import pytest
 from company import Company
 from invariants import holds
 
+from flows.customers_from_kintone import PIPELINE as CUSTOMERS
 from flows.engine import licences
 from flows.engine.clock import business_date, now
 from flows.engine.store import LicenceRow
@@ -91,11 +92,12 @@ def test_row_18_a_number_that_was_never_issued_and_one_of_another_connector(
     firm.fill(1)
     for code in ("AC-107", "AC-109", "AC-108"):
         if code == "AC-109":
-            firm.issue(connector="customers-from-kintone")
+            firm.issue(connector=CUSTOMERS.connector)
         if code == "AC-108":
             firm.number = "none"
         ending = firm.run()
         assert ending.error is not None
         assert ending.error.code == code
+        assert ("「得意先 kintone→商奉行」用" in ending.message) is (code == "AC-109")
         assert PHONE not in ending.message
     assert firm.slips == []

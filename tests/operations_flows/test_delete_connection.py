@@ -108,6 +108,10 @@ async def test_deleted_and_made_again_it_posts_nothing_twice(
     make_scheduled(postgres, old)  # type: ignore[arg-type]
     queued = await world.start(client, state=tomorrow)
     world.sql(f"UPDATE ledger SET state = 'pending' {ONE}")
+    world.sql(
+        "INSERT INTO webhook_event (connection, event_id, event, received_at) "
+        f"VALUES ('{world.name}', 'e-1', 'crew_updated', now())"
+    )
 
     gone = await delete(world.name, f" {world.name} ", with_pending=True)
     assert gone.name == "SUCCESS", gone.message
@@ -134,6 +138,7 @@ async def test_deleted_and_made_again_it_posts_nothing_twice(
     with pytest.raises(ObjectNotFound):
         await client.read_flow_run(planned.id)
     assert "は、もう削除してあります" in (await delete(world.name)).message
+    assert world.sql(f"SELECT 1 FROM webhook_event WHERE connection = '{world.name}'") == []
     # Kept.
     assert sum(world.ledger().values()) == 3
     assert [row.result for row in world.history()] == ["SUCCESS"]
