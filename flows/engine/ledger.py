@@ -27,9 +27,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from connectors.kit import WaitError
+from flows.engine import ledger_sql as sql
 
 PENDING, POSTED, REJECTED, UNSENT = "pending", "posted", "rejected", "unsent"
 UNCLEAR, REVERSED = "unclear", "reversed"
@@ -85,164 +86,6 @@ class Intent(NamedTuple):
     day: str | None = None
 
 
-# Arrays travel as JSON: psycopg writes a list of texts element by element in Python, which costs
-# more than everything else that a batch does here; orjson writes it at once.
-_LOOK_UP = text(
-    "SELECT source_key, external_key, encode(content_hash, 'hex'), state, action, run_id, "
-    "revision, amount FROM ledger WHERE connection = :connection AND entity = :entity "
-    "AND source_key = ANY(ARRAY(SELECT json_array_elements_text(CAST(:sources AS json))))"
-)
-_HOLDERS = text(
-    "SELECT external_key, source_key, state FROM ledger "
-    "WHERE connection = :connection AND entity = :entity "
-    "AND external_key = ANY(ARRAY(SELECT json_array_elements_text(CAST(:keys AS json)))) "
-    # An update that was refused leaves the record at 奉行クラウド as it was: it keeps its code.
-    "AND (state <> 'rejected' OR action = 'updated')"
-)
-_FENCE = text(
-    "SELECT 1 FROM connection WHERE name = :connection AND lease_owner = :run AND fence = :fence "
-    "AND lease_expires > clock_timestamp() FOR UPDATE"
-)
-_INTENT = text(
-    "INSERT INTO ledger (connection, entity, source_key, external_key, content_hash, state, "
-    "action, batch_id, run_id, updated_at) "
-    "SELECT :connection, :entity, s, k, decode(h, 'hex'), 'pending', a, :batch, :run, now() "
-    "FROM ROWS FROM (json_array_elements_text(CAST(:sources AS json)), "
-    "json_array_elements_text(CAST(:keys AS json)), "
-    "json_array_elements_text(CAST(:hashes AS json)), "
-    "json_array_elements_text(CAST(:actions AS json))) AS t(s, k, h, a) "
-    "ON CONFLICT (connection, entity, source_key) DO UPDATE SET "
-    "external_key = excluded.external_key, content_hash = excluded.content_hash, "
-    "state = 'pending', action = excluded.action, batch_id = excluded.batch_id, "
-    "run_id = excluded.run_id, error = NULL, updated_at = now()"
-)
-_POSTED = text(
-    "UPDATE ledger SET state = 'posted', updated_at = now() "
-    "WHERE connection = :connection AND entity = :entity "
-    "AND source_key = ANY(ARRAY(SELECT json_array_elements_text(CAST(:sources AS json)))) "
-    "AND batch_id = :batch AND state = 'pending'"
-)
-_MARK_REJECTED = text(
-    "UPDATE ledger SET state = :state, error = t.e, updated_at = now() "
-    "FROM unnest(CAST(:sources AS text[]), CAST(:errors AS text[])) AS t(s, e) "
-    "WHERE connection = :connection AND entity = :entity AND source_key = t.s "
-    "AND batch_id = :batch AND state = 'pending'"
-)
-_EVERYTHING = (
-    "SELECT source_key, external_key, encode(content_hash, 'hex'), state, action, run_id, "
-    "revision, amount, document_date, accepted_key, "
-    "extract(epoch FROM clock_timestamp() - updated_at)::float8, error, "
-    "encode(acknowledged_hash, 'hex') "
-    "FROM ledger WHERE connection = :connection AND entity = :entity "
-)
-_DOCUMENTS = text(
-    _EVERYTHING
-    + "AND source_key = ANY(ARRAY(SELECT json_array_elements_text(CAST(:sources AS json))))"
-)
-_IN_STATE = text(
-    _EVERYTHING + "AND state = :state AND source_key > :after ORDER BY source_key LIMIT :limit"
-)
-_OBSERVE = text(
-    "UPDATE ledger SET observed_hash = decode(t.h, 'hex') "
-    "FROM unnest(CAST(:sources AS text[]), CAST(:hashes AS text[])) AS t(s, h) "
-    "WHERE connection = :connection AND entity = :entity AND source_key = t.s"
-)
-_ACKNOWLEDGE = text(
-    "UPDATE ledger SET acknowledged_hash = observed_hash WHERE connection = :connection "
-    "AND entity = :entity AND state = 'posted' AND observed_hash IS NOT NULL "
-    "AND source_key = ANY(:sources) RETURNING source_key"
-)
-_DECIDE = text(
-    "UPDATE ledger SET state = :state, error = NULL, updated_at = now() "
-    "WHERE connection = :connection AND entity = :entity AND state = 'unclear' "
-    "AND source_key = ANY(:sources) RETURNING source_key"
-)
-_OWN = text(
-    "UPDATE ledger SET run_id = :run WHERE connection = :connection AND entity = :entity "
-    "AND state IN ('pending', 'unclear') AND source_key = ANY(:sources)"
-)
-_SETTLE = text(
-    "UPDATE ledger SET state = :state, updated_at = now(), error = NULL "
-    "WHERE connection = :connection AND entity = :entity "
-    "AND state IN ('pending', 'unclear') AND source_key = ANY(:sources)"
-)
-_UNCLEAR = text(
-    "UPDATE ledger SET state = 'unclear', error = t.e, updated_at = now() "
-    "FROM unnest(CAST(:sources AS text[]), CAST(:errors AS text[])) AS t(s, e) "
-    "WHERE connection = :connection AND entity = :entity AND source_key = t.s"
-)
-_INTENT_DOCUMENT = text(
-    "INSERT INTO ledger (connection, entity, source_key, external_key, content_hash, state, "
-    "action, batch_id, run_id, updated_at, revision, amount, document_date) "
-    "SELECT :connection, :entity, s, k, decode(h, 'hex'), 'pending', a, :batch, :run, now(), "
-    "CAST(r AS integer), CAST(m AS bigint), CAST(d AS date) "
-    "FROM ROWS FROM (json_array_elements_text(CAST(:sources AS json)), "
-    "json_array_elements_text(CAST(:keys AS json)), "
-    "json_array_elements_text(CAST(:hashes AS json)), "
-    "json_array_elements_text(CAST(:actions AS json)), "
-    "json_array_elements_text(CAST(:revisions AS json)), "
-    "json_array_elements_text(CAST(:amounts AS json)), "
-    "json_array_elements_text(CAST(:days AS json))) AS t(s, k, h, a, r, m, d) "
-    "ON CONFLICT (connection, entity, source_key) DO UPDATE SET "
-    "external_key = excluded.external_key, content_hash = excluded.content_hash, "
-    "state = 'pending', action = excluded.action, batch_id = excluded.batch_id, "
-    "run_id = excluded.run_id, error = NULL, updated_at = now(), revision = excluded.revision, "
-    "amount = excluded.amount, document_date = excluded.document_date, accepted_key = NULL "
-    # What a person has to look at first, and what is there already, is never sent by itself.
-    "WHERE ledger.state NOT IN ('unclear', 'posted', 'pending')"
-)
-_ADOPT = text(
-    "INSERT INTO ledger (connection, entity, source_key, external_key, content_hash, state, "
-    "action, batch_id, run_id, updated_at, revision, amount, document_date) "
-    "SELECT :connection, :entity, s, k, decode(h, 'hex'), 'posted', 'found', :batch, :run, now(), "
-    "CAST(r AS integer), CAST(m AS bigint), CAST(d AS date) "
-    "FROM ROWS FROM (json_array_elements_text(CAST(:sources AS json)), "
-    "json_array_elements_text(CAST(:keys AS json)), "
-    "json_array_elements_text(CAST(:hashes AS json)), "
-    "json_array_elements_text(CAST(:revisions AS json)), "
-    "json_array_elements_text(CAST(:amounts AS json)), "
-    "json_array_elements_text(CAST(:days AS json))) AS t(s, k, h, r, m, d) "
-    "ON CONFLICT (connection, entity, source_key) DO UPDATE SET state = 'posted', "
-    "external_key = excluded.external_key, content_hash = excluded.content_hash, "
-    "amount = excluded.amount, document_date = excluded.document_date, error = NULL, "
-    "action = CASE WHEN ledger.state = 'pending' THEN ledger.action ELSE 'found' END, "
-    "revision = excluded.revision, run_id = excluded.run_id, updated_at = now()"
-)
-_ACCEPTED = text(
-    "UPDATE ledger SET accepted_key = :accepted WHERE connection = :connection "
-    "AND entity = :entity AND batch_id = :batch AND state = 'pending' "
-    "AND source_key = ANY(:sources)"
-)
-_TOUCH = text(
-    "UPDATE ledger SET updated_at = clock_timestamp(), accepted_key = NULL "
-    "WHERE connection = :connection AND entity = :entity AND state = 'pending' "
-    "AND source_key = ANY(:sources)"
-)
-_REVERSED = text(
-    "UPDATE ledger SET state = 'reversed', run_id = :run, updated_at = now() "
-    "FROM unnest(CAST(:sources AS text[]), CAST(:revisions AS integer[])) AS t(s, r) "
-    "WHERE connection = :connection AND entity = :entity AND source_key = t.s "
-    "AND revision = t.r AND state = 'posted'"
-)
-_UNSENT = text(
-    "SELECT source_key FROM ledger WHERE connection = :connection AND entity = :entity "
-    "AND state = 'unsent'"
-)
-_SUMS = text(
-    "SELECT state, coalesce(sum(amount), 0), count(*) FROM ledger "
-    "WHERE connection = :connection AND entity = :entity AND run_id = :run GROUP BY state"
-)
-_TOTALS = text(
-    "SELECT state, action, count(*) FROM ledger WHERE connection = :connection "
-    "AND entity = :entity AND run_id = :run GROUP BY state, action"
-)
-_ANALYZE = text("ANALYZE ledger")
-_RELEASE = text(
-    "DELETE FROM ledger WHERE connection = :connection AND entity = :entity "
-    "AND source_key = ANY(:sources)"
-)
-
-
 def _master_columns(intents: Sequence[Intent]) -> dict[str, str]:
     return {
         "sources": _json([i.source_key for i in intents]),
@@ -273,23 +116,23 @@ class Ledger:
 
     def known(self, db: Connection, sources: Sequence[str]) -> dict[str, Known]:
         """The ledger rows of these source records."""
-        rows = db.execute(_LOOK_UP, {**self._who(), "sources": _json(sources)})
+        rows = db.execute(sql.LOOK_UP, {**self._who(), "sources": _json(sources)})
         return {row[0]: Known(*row) for row in rows}
 
     def documents(self, db: Connection, sources: Sequence[str]) -> dict[str, Known]:
         """The ledger rows of these documents, with everything that is known of them."""
-        rows = db.execute(_DOCUMENTS, {**self._who(), "sources": _json(sources)})
+        rows = db.execute(sql.DOCUMENTS, {**self._who(), "sources": _json(sources)})
         return {row[0]: Known(*row) for row in rows}
 
     def observe(self, db: Connection, seen: Mapping[str, str]) -> None:
         """How a posted document's source looks now: source key -> content hash (empty = gone)."""
         if seen:
             parameters = {"sources": list(seen), "hashes": list(seen.values())}
-            db.execute(_OBSERVE, {**self._who(), **parameters})
+            db.execute(sql.OBSERVE, {**self._who(), **parameters})
 
     def acknowledge(self, db: Connection, sources: Sequence[str]) -> list[str]:
         """A person has dealt with what changed at the source; returns those that it applied to."""
-        rows = db.execute(_ACKNOWLEDGE, {**self._who(), "sources": list(sources)})
+        rows = db.execute(sql.ACKNOWLEDGE, {**self._who(), "sources": list(sources)})
         return [row[0] for row in rows]
 
     def decide(self, db: Connection, sources: Sequence[str], *, stored: bool) -> list[str]:
@@ -299,17 +142,17 @@ class Ledger:
             The source keys that were still unclear; pressing twice changes nothing.
         """
         state = POSTED if stored else UNSENT
-        rows = db.execute(_DECIDE, {**self._who(), "state": state, "sources": list(sources)})
+        rows = db.execute(sql.DECIDE, {**self._who(), "state": state, "sources": list(sources)})
         return [row[0] for row in rows]
 
     def own(self, db: Connection, sources: Sequence[str], run: UUID) -> None:
         """Rows of earlier runs whose outcome is still unknown count in this run."""
         if sources:
-            db.execute(_OWN, {**self._who(), "sources": list(sources), "run": run})
+            db.execute(sql.OWN, {**self._who(), "sources": list(sources), "run": run})
 
     def holders(self, db: Connection, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Which source record holds each of these 奉行クラウド keys: key -> (source key, state)."""
-        rows = db.execute(_HOLDERS, {**self._who(), "keys": _json(keys)})
+        rows = db.execute(sql.HOLDERS, {**self._who(), "keys": _json(keys)})
         return {r[0]: (r[1], r[2]) for r in rows}
 
     def intend(
@@ -329,7 +172,7 @@ class Ledger:
         assert_fence(db, self.connection, run_id, fence)
         document = any(i.day is not None for i in intents)
         written = db.execute(
-            _INTENT_DOCUMENT if document else _INTENT,
+            sql.INTENT_DOCUMENT if document else sql.INTENT,
             {
                 **self._who(),
                 "batch": batch_id,
@@ -342,7 +185,7 @@ class Ledger:
 
     def posted(self, db: Connection, sources: Sequence[str], batch_id: UUID) -> None:
         """A definite yes for these rows of the batch."""
-        db.execute(_POSTED, {**self._who(), "sources": _json(sources), "batch": batch_id})
+        db.execute(sql.POSTED, {**self._who(), "sources": _json(sources), "batch": batch_id})
 
     def rejected(
         self, db: Connection, errors: dict[str, str], batch_id: UUID, state: str = REJECTED
@@ -356,7 +199,7 @@ class Ledger:
             state: `UNSENT` when the no was to many rows at once and may not be about these.
         """
         db.execute(
-            _MARK_REJECTED,
+            sql.MARK_REJECTED,
             {
                 **self._who(),
                 "sources": list(errors),
@@ -371,7 +214,7 @@ class Ledger:
     ) -> list[Known]:
         """Rows in a state, by key, those behind the key ``after`` only."""
         rows = db.execute(
-            _IN_STATE, {**self._who(), "state": state, "limit": limit, "after": after}
+            sql.IN_STATE, {**self._who(), "state": state, "limit": limit, "after": after}
         )
         return [Known(*row) for row in rows]
 
@@ -401,7 +244,7 @@ class Ledger:
         assert_fence(db, self.connection, run, fence)
         for state, sources in ((POSTED, posted), (UNSENT, unsent)):
             if sources:
-                db.execute(_SETTLE, {**self._who(), "state": state, "sources": list(sources)})
+                db.execute(sql.SETTLE, {**self._who(), "state": state, "sources": list(sources)})
         self._doubt(db, unclear or {})
 
     def doubt(self, db: Connection, why: Mapping[str, str], *, run: UUID, fence: int) -> None:
@@ -416,7 +259,7 @@ class Ledger:
     def _doubt(self, db: Connection, why: Mapping[str, str]) -> None:
         if why:
             words = [text_.replace("\x00", "") for text_ in why.values()]
-            db.execute(_UNCLEAR, {**self._who(), "sources": list(why), "errors": words})
+            db.execute(sql.UNCLEAR, {**self._who(), "sources": list(why), "errors": words})
 
     def adopt(
         self,
@@ -433,14 +276,14 @@ class Ledger:
             WaitError: ``AC-601``, another run took the lease over.
         """
         assert_fence(db, self.connection, run_id, fence)
-        db.execute(_ADOPT, {**self._who(), "batch": batch_id, "run": run_id, **_columns(found)})
+        db.execute(sql.ADOPT, {**self._who(), "batch": batch_id, "run": run_id, **_columns(found)})
 
     def accepted(
         self, db: Connection, sources: Sequence[str], batch_id: UUID, accepted_key: str
     ) -> None:
         """奉行クラウド took these rows and will tell their result later, under ``accepted_key``."""
         db.execute(
-            _ACCEPTED,
+            sql.ACCEPTED,
             {
                 **self._who(),
                 "sources": list(sources),
@@ -456,13 +299,13 @@ class Ledger:
             WaitError: ``AC-601``, another run took the lease over; nothing may be sent.
         """
         assert_fence(db, self.connection, run, fence)
-        db.execute(_TOUCH, {**self._who(), "sources": list(sources)})
+        db.execute(sql.TOUCH, {**self._who(), "sources": list(sources)})
 
     def reversed(self, db: Connection, revisions: Mapping[str, int], *, run: UUID) -> None:
         """The reversal of these documents is posted: source key -> revision that it reverses."""
         if revisions:
             db.execute(
-                _REVERSED,
+                sql.REVERSED,
                 {
                     **self._who(),
                     "sources": list(revisions),
@@ -473,16 +316,16 @@ class Ledger:
 
     def unsent(self, db: Connection) -> list[str]:
         """Source keys of records that are known not to be stored and have to be sent again."""
-        return [r[0] for r in db.execute(_UNSENT, self._who())]
+        return [r[0] for r in db.execute(sql.UNSENT, self._who())]
 
     def totals(self, db: Connection, run_id: UUID) -> dict[tuple[str, str], int]:
         """What one run did, from the books: (state, action) -> rows."""
-        rows = db.execute(_TOTALS, {**self._who(), "run": run_id})
+        rows = db.execute(sql.TOTALS, {**self._who(), "run": run_id})
         return {(row[0], row[1]): row[2] for row in rows}
 
     def sums(self, db: Connection, run_id: UUID) -> dict[str, tuple[int, int]]:
         """What one run touched, from the books: state -> (yen, rows)."""
-        rows = db.execute(_SUMS, {**self._who(), "run": run_id})
+        rows = db.execute(sql.SUMS, {**self._who(), "run": run_id})
         return {row[0]: (int(row[1]), row[2]) for row in rows}
 
     def analyze(self, db: Connection) -> None:
@@ -491,12 +334,12 @@ class Ledger:
         Before it has looked (autovacuum does so once a minute), it takes any index that begins
         with connection and entity for as good as the right one, and every batch reads all rows.
         """
-        db.execute(_ANALYZE)
+        db.execute(sql.ANALYZE)
 
     def release(self, db: Connection, sources: Sequence[str]) -> None:
         """Forget these rows: their source record is gone."""
         if sources:
-            db.execute(_RELEASE, {**self._who(), "sources": list(sources)})
+            db.execute(sql.RELEASE, {**self._who(), "sources": list(sources)})
 
 
 def assert_fence(db: Connection, connection: str, run_id: UUID, fence: int) -> None:
@@ -505,6 +348,6 @@ def assert_fence(db: Connection, connection: str, run_id: UUID, fence: int) -> N
     Raises:
         WaitError: ``AC-601``, the lease lapsed or belongs to another run.
     """
-    held = db.execute(_FENCE, {"connection": connection, "run": run_id, "fence": fence}).first()
+    held = db.execute(sql.FENCE, {"connection": connection, "run": run_id, "fence": fence}).first()
     if held is None:
         raise WaitError("AC-601", "この処理の持ち時間が切れ、ほかの処理が引き継ぎました")
