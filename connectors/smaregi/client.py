@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
-from connectors.kit import Answer, Failure, FaultError, ServiceClient, Wiring
+from connectors.kit import Answer, Failure, FaultError, Masker, ServiceClient, Wiring
 from connectors.kit.app_tokens import AppTokens
 from connectors.kit.paging import ensure_increasing
 from connectors.smaregi._errors import ERRORS
@@ -62,6 +62,7 @@ class SmaregiClient(ServiceClient):
         **wiring: Unpack[Wiring],
     ) -> None:
         path = FACTS["token"]["path"].format(contract=quote(contract, safe=""))
+        wiring.setdefault("masker", Masker())  # one, which learns the tokens, too
         wiring["endpoint"] = place.id_base
         tokens = AppTokens(
             place.profile,

@@ -23,7 +23,8 @@ CASH, CREDIT = "cash", "credit"
 """Codes of the two payment methods that have no id."""
 
 PAYMENT, STORE, RATE = "支払方法", "店舗", "税率"
-"""What スマレジ's codes are, in コード変換表."""
+"""What the codes of a POS are, in コード変換表."""
+
 _SEPARATE = "別の行にする"
 _REDUCED = "8"  # 軽減税率: since 2019 nothing else is taxed at 8 % in a shop
 

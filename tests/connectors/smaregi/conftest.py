@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from connectors.kit import READ, Masker
+from connectors.kit import READ
 from connectors.smaregi import Environment, SmaregiClient
 from connectors.smaregi.emulator import (
     DEMO_CLIENT_ID,
@@ -66,7 +66,6 @@ def client(url: str, clock: Clock) -> Callable[..., SmaregiClient]:
             "contract": DEMO_CONTRACT,
             "client_id": DEMO_CLIENT_ID,
             "client_secret": DEMO_CLIENT_SECRET,
-            "masker": Masker(),
             "clock": clock,
         }
         return SmaregiClient(Quick(url, url), **(options | more))

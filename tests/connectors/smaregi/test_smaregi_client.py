@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
@@ -82,6 +83,20 @@ async def test_rights_that_are_missing_and_limits_that_are_met(
         with pytest.raises(AppConnectError) as unread:
             await smaregi.stores()
     assert unread.value.code == "AC-502"
+
+
+async def test_a_token_that_is_echoed_shows_nowhere(
+    emulator: SmaregiEmulator, client: Callable[..., SmaregiClient]
+) -> None:
+    async with client() as smaregi:
+        await smaregi.stores()
+        (token,) = emulator.tokens
+        body = json.dumps({"title": f"bad {token}"})
+        emulator.faults.add(Fault(kind="status", path="/stores", status=400, body=body))
+        with pytest.raises(AppConnectError) as caught:
+            await smaregi.stores()
+    assert caught.value.detail.vendor_message == "bad ********"
+    assert token not in f"{caught.value!r} {caught.value.as_dict()}"
 
 
 def test_which_hosts_a_block_means() -> None:
