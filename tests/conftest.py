@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+import zoneinfo
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,9 @@ os.environ.update(
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE="false",
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
 )
+
+# As in every process of the stack; see ``PYTHONTZPATH`` in `deployments.stack.settings`.
+zoneinfo.reset_tzpath(())
 
 from deployments.stack.ports import free_ports  # noqa: E402
 from deployments.stack.postgres import EmbeddedPostgres  # noqa: E402

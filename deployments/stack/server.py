@@ -15,12 +15,12 @@ START_SECONDS = 240.0
 def server_command(settings: StackSettings) -> list[str]:
     """API, UI *and* background services in one process: without the services nothing is scheduled.
 
-    ``python -m prefect`` rather than the ``prefect`` script: it is the one of this environment.
+    A module rather than the ``prefect`` script: it is the one of this environment.
     """
     return [
         sys.executable,
         "-m",
-        "prefect",
+        "deployments.stack.server_main",
         "server",
         "start",
         "--host",

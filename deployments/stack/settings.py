@@ -215,6 +215,10 @@ def prefect_environment(settings: StackSettings, urls: StackUrls) -> dict[str, s
         "APP_CONNECT_PAGES_URL": urls.pages,
         "APP_CONNECT_STATE_DIR": str(settings.state_dir),
         "APP_CONNECT_TIMEZONE": settings.timezone,
+        # Zones come from the package tzdata alone, whose names are one small file. Prefect lists
+        # all zones whenever it reads a daily schedule: with the system's folders, that is a walk
+        # through a thousand files each time, a tenth of what its server does.
+        "PYTHONTZPATH": "",
     }
     for name in ("host", "public_url", *PORTS, "worker_limit", "drain_seconds", "kill_seconds"):
         environment[f"APP_CONNECT_{name.upper()}"] = str(getattr(settings, name))
