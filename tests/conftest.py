@@ -61,13 +61,23 @@ SLOW_FIRST = (
 """Folders with servers and processes, the longest first; all others are quick."""
 
 
+LONGEST = (
+    *("flows/test_rows_30_31_prefect.py", "deployments/test_up.py", "flows/test_ledger_kill.py"),
+    *("errors/test_every_wrong_setting.py", "deployments/test_stack_local.py"),
+    *("deployments/test_cli.py", "deployments/test_prefect_yaml.py", "security/test_api_auth.py"),
+    *("docs/test_documented_code.py", "operations_flows/test_delete_connection.py"),
+)
+"""Files of minutes, before all others, whatever their folder: none of them is left to the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first: what is handed out last decides when the last of several processes ends."""
-    place = {name: number for number, name in enumerate(SLOW_FIRST)}
+    place = {name: number for number, name in enumerate((*LONGEST, *SLOW_FIRST))}
     here = Path(__file__).parent
 
     def key(item: pytest.Item) -> int:
-        return place.get(item.path.relative_to(here).parts[0], len(place))
+        path = item.path.relative_to(here)
+        return place.get(path.as_posix(), place.get(path.parts[0], len(place)))
 
     items.sort(key=key)
 
