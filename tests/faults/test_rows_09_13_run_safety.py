@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ import pytest
 from company import Company, Kill
 from customers import CustomerCompany
 
+from connectors.kit import FaultError
 from connectors.kit.emulator import Fault
 from flows.engine import clock, documents, history, lease
 from flows.engine.brake import Brake, run_limit, stopped
@@ -115,6 +117,26 @@ def test_row_09_what_is_being_planned_when_the_run_ends_is_known_not_to_be_sent(
     assert firm.states() == ({"posted": sent, "unsent": 600 - sent} if sent else {"unsent": 600})
     assert firm.run().error is None
     once_each(firm, 600)
+
+
+async def test_row_09_who_is_stopped_while_it_ends_says_why() -> None:
+    """A group of tasks that failed before must not hide whose cancellation it is."""
+    brake = Brake()
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise LookupError
+
+    async def body() -> None:
+        async with brake.over(None):
+            with contextlib.suppress(BaseExceptionGroup):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(fail())
+            brake.pull(stopped("停止"))
+            await asyncio.sleep(30)
+
+    with pytest.raises(FaultError, match="AC-602"):
+        await body()
 
 
 def test_row_09_sigterm_while_reading_ends_at_once(firm: Company) -> None:
