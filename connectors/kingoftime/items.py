@@ -8,16 +8,21 @@ of their own, is [I]: the vendor's screens name them so.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 Unit = Literal["minutes", "days", "times", "any"]
 
 HOLIDAY, CUSTOM = "休暇:", "カスタム:"
 _HOLIDAY_MEMBERS = ["holidaysObtained"], "dayCount"
 _CUSTOM_MEMBERS = ["customMonthlyWorkings", "customDailyWorkings"], "calculationResult"
+_NO_AMOUNT = object()
+_NUMBER = TypeAdapter(Annotated[Decimal, Field(gt=-(10**12), lt=10**12)] | None)
 _PARTS = ("normal", "night", "overtime", "nightOvertime", "extra", "nightExtra")
 
 
@@ -125,7 +130,11 @@ def value_of(
     Raises:
         ValueError: what is there is no amount; the message is the item's name.
     """
-    found = [_amount(name, value) for name in names for value in _values(record, name, items)]
+    found = [
+        _amount(name, value, whole=name in items and items[name].unit == "minutes")
+        for name in names
+        for value in _values(record, name, items)
+    ]
     present = [amount for amount in found if amount is not None]
     return sum(present, Decimal(0)) if present else None
 
@@ -136,26 +145,34 @@ def _values(record: Mapping[str, Any], name: str, items: Mapping[str, WorkItem])
         return
     members, amount = _CUSTOM_MEMBERS
     if name.startswith(HOLIDAY):
+        if items is DAILY:  # there it is an object without counts
+            return
         members, amount = _HOLIDAY_MEMBERS
     _, _, code = name.partition(":")
     for member in members:
-        listed = record.get(member)  # of a day, holidays are an object without counts
-        for each in listed if isinstance(listed, list) else []:
-            if isinstance(each, Mapping) and each.get("code") == code:
+        listed = record.get(member)
+        for each in listed if isinstance(listed, list) else [listed]:
+            if each is not None and not isinstance(each, Mapping):
+                yield _NO_AMOUNT
+            elif each and str(each.get("code")) == code:
                 yield each.get(amount)
 
 
 def _at(record: Mapping[str, Any], path: str) -> Any:
     value: Any = record
     for part in path.split("."):
-        there = [value[name] for name in part.split("|") if value and name in value]
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            return _NO_AMOUNT
+        there = [value[name] for name in part.split("|") if name in value]
         value = there[0] if there else None
     return value
 
 
-def _amount(name: str, value: Any) -> Decimal | None:
-    if value is None:
-        return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return Decimal(str(value))  # 20.5, and not the binary fraction beside it
+def _amount(name: str, value: Any, *, whole: bool) -> Decimal | None:
+    with contextlib.suppress(ValidationError):  # its words would carry what it is
+        amount = _NUMBER.validate_python(value)
+        if amount is None or not whole or amount == amount.to_integral_value():
+            return amount
     raise ValueError(name)

@@ -24,7 +24,8 @@ def _yen(value: Any) -> Any:
         number = Decimal(str(value))
     except InvalidOperation:
         return value
-    return int(number) if number == number.to_integral_value() else value
+    whole = number.is_finite() and number == number.to_integral_value()
+    return int(number) if whole else value
 
 
 def _percent(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -226,6 +227,32 @@ async def test_a_month_with_nothing_in_it_and_a_full_one(company: Company, membe
         assert found is not None
         assert found.code == code
     assert employee_of({"employeeKey": "d" * 64}, known) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("所定時間", {"assigned": 12.5}),
+        ("所定時間", {"assigned": "a lot"}),
+        ("所定時間", {"assigned": float("inf")}),
+        ("所定時間", {"assigned": [480]}),
+        ("休日労働時間", {"holidayWork": 480}),
+        ("休日労働時間", {"holidayWork": "normal"}),
+        ("出勤日数", {"workingDayCount": 10**30}),
+        ("休暇:1", {"holidaysObtained": "1"}),
+        ("休暇:1", {"holidaysObtained": ["1"]}),
+        ("カスタム:c1", {"customMonthlyWorkings": [{"code": "c1", "calculationResult": "?"}]}),
+    ],
+)
+def test_what_is_no_amount_is_named(name: str, record: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{name}$"):
+        value_of(record, [name], MONTHLY)
+
+
+def test_codes_may_be_numbers() -> None:
+    record = {"holidaysObtained": [{"code": 1, "dayCount": 0.5}, {"code": "2", "dayCount": 3}]}
+    assert value_of(record, ["休暇:1"], MONTHLY) == Decimal("0.5")
+    assert value_of(record, ["休暇:3"], MONTHLY) is None
 
 
 async def test_days_come_in_slices(company: Company) -> None:

@@ -99,6 +99,15 @@ async def test_a_token_that_is_echoed_shows_nowhere(
     assert token not in f"{caught.value!r} {caught.value.as_dict()}"
 
 
+@pytest.mark.parametrize("total", ["Infinity", "NaN", "1.5", "千円"])
+def test_what_are_no_yen_spoil_their_own_sale_only(total: str) -> None:
+    head = {"transactionHeadId": "1", "transactionHeadDivision": "1", "storeId": "1"}
+    sale = Transaction.tolerant(
+        {**head, "updDateTime": "2026-11-01T10:00:00+09:00", "total": total}
+    )
+    assert (sale.id, sale.problem) == (1, "total")
+
+
 def test_which_hosts_a_block_means() -> None:
     def place(name: str, **more: str) -> Environment:
         given = {"contract": "sk01", "client_id": "c", "client_secret": "planted-secret"}
