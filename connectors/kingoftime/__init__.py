@@ -1,7 +1,7 @@
 """KING OF TIME: client, models, closed hours. The emulator is imported by itself."""
 
 from connectors.kingoftime._facts import CLOSED_HOURS, PAST_YEARS, PROFILE
-from connectors.kingoftime.client import KingOfTimeClient, employee_of, keyed, slices
+from connectors.kingoftime.client import KingOfTimeClient, employee_of, slices
 from connectors.kingoftime.models import (
     DailyWorking,
     Employee,
@@ -17,6 +17,5 @@ __all__ = [
     "KingOfTimeClient",
     "MonthlyWorking",
     "employee_of",
-    "keyed",
     "slices",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any, Unpack
 
@@ -39,15 +39,16 @@ class KingOfTimeClient(ServiceClient):
             wiring["profile"] = dataclasses.replace(profile, closed=())
         super().__init__(PROFILE, HOST, classify, access_token(token, PROFILE), **wiring)
 
-    async def employees(self) -> list[Employee]:
-        """The employees as of today, those who have left included.
+    async def employees(self) -> dict[str, Employee]:
+        """The employees as of today by their stable key, those who have left included.
 
         Raises:
             AppConnectError: as `monthly_workings`.
         """
         answer = await self._get("employees", {"includeResigner": "true"})
         with contextlib.suppress(ValidationError):
-            return _EMPLOYEES.validate_json(answer.body)
+            found = _EMPLOYEES.validate_json(answer.body)
+            return {each.key: each for each in found if each.key}
         raise answer.unreadable()
 
     async def monthly_workings(self, month: date) -> list[dict[str, Any]]:
@@ -112,11 +113,6 @@ def employee_of(record: Mapping[str, Any], known: Mapping[str, Employee]) -> Emp
                 if said.code:
                     return said
     return known.get(str(record.get("employeeKey", "")))
-
-
-def keyed(employees: Sequence[Employee]) -> dict[str, Employee]:
-    """Employees by their stable key."""
-    return {each.key: each for each in employees if each.key}
 
 
 def _list(answer: Answer) -> list[dict[str, Any]]:

@@ -143,11 +143,9 @@ def _values(record: Mapping[str, Any], name: str, items: Mapping[str, WorkItem])
     if name in items:
         yield from (_at(record, path) for path in items[name].paths)
         return
-    members, amount = _CUSTOM_MEMBERS
-    if name.startswith(HOLIDAY):
-        if items is DAILY:  # there it is an object without counts
-            return
-        members, amount = _HOLIDAY_MEMBERS
+    if name.startswith(HOLIDAY) and items is DAILY:  # there it is an object without counts
+        return
+    members, amount = _HOLIDAY_MEMBERS if name.startswith(HOLIDAY) else _CUSTOM_MEMBERS
     _, _, code = name.partition(":")
     for member in members:
         listed = record.get(member)
@@ -165,8 +163,7 @@ def _at(record: Mapping[str, Any], path: str) -> Any:
             return None
         if not isinstance(value, Mapping):
             return _NO_AMOUNT
-        there = [value[name] for name in part.split("|") if name in value]
-        value = there[0] if there else None
+        value = next((value[name] for name in part.split("|") if name in value), None)
     return value
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from blocks import KingOfTimeCredentials
-from connectors.kingoftime import PAST_YEARS, Employee, KingOfTimeClient, employee_of, keyed, slices
+from connectors.kingoftime import PAST_YEARS, Employee, KingOfTimeClient, employee_of, slices
 from connectors.kit import SettingsError
 from connectors.kit.days import month_end, months_later, portions
 from flows.engine.clock import JST
@@ -164,7 +164,7 @@ class KingOfTimeSource:
         known: Mapping[str, Employee] = {}
         if any(employee_of(record, {}) is None for record in found):
             if self._employees is None:
-                self._employees = keyed(await self.client.employees())
+                self._employees = await self.client.employees()
             known = self._employees
         named = []
         for record in found:

@@ -18,7 +18,6 @@ from connectors.kingoftime import (
     KingOfTimeClient,
     MonthlyWorking,
     employee_of,
-    keyed,
     slices,
 )
 from connectors.kingoftime.items import DAILY, MONTHLY, value_of
@@ -202,7 +201,7 @@ async def test_a_month_with_nothing_in_it_and_a_full_one(company: Company, membe
     )
     async with company.client() as kot:
         records = await kot.monthly_workings(date(2026, 10, 15))
-        known = keyed(await kot.employees())
+        known = await kot.employees()
     assert "assigned" not in records[0], "null is left out"
     bare, full = TypeAdapter(list[MonthlyWorking]).validate_python(records)
     assert (bare.is_closing, full.is_closing) == (True, False)
